@@ -1,0 +1,493 @@
+//! What a node knows and must not forget: its ENIs, their addresses, who holds each address, and
+//! the cloud calls whose outcome is still open.
+//!
+//! The ledger is a value that changes only by [`Change`]s; the same changes, written down and read
+//! back, rebuild it. It refuses a change that would break an invariant, above all that an address
+//! has one owner. It must never know how or where changes are stored.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+use model::{
+    AttachmentKey, ClientToken, DualStack, EniId, InterfaceName, Mac, PodKey, PodUid,
+    SecurityGroupId, Timestamp, VSwitchId,
+};
+use serde::{Deserialize, Serialize};
+
+/// How far an ENI of ours has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum EniStage {
+    /// The cloud made it; it is attached to nothing.
+    Created,
+    /// An attach was asked for.
+    Attaching,
+    /// The cloud says it is attached to this node.
+    Attached,
+    /// It is to go: a detach is due or under way.
+    Detaching,
+    /// It is off the node; its deletion is due or under way.
+    Deleting,
+}
+
+/// An ENI of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EniEntry {
+    /// Its id.
+    pub id: EniId,
+    /// Its MAC, by which its link is found.
+    pub mac: Mac,
+    /// Where its addresses come from.
+    pub vswitch: VSwitchId,
+    /// How far it has come.
+    pub stage: EniStage,
+    /// The vSwitch's gateways, once metadata told them.
+    pub gateway: DualStack<IpAddr>,
+    /// The vSwitch's blocks, once metadata told them.
+    pub subnet: DualStack<IpNet>,
+}
+
+/// What an address is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AddressState {
+    /// The cloud assigned it; the node has not been seen to be able to use it.
+    Fresh,
+    /// Free for the next pod since then.
+    Idle {
+        /// When it became free.
+        since: Timestamp,
+    },
+    /// Held by an attachment.
+    Assigned {
+        /// The attachment.
+        to: AttachmentKey,
+    },
+    /// Given back and resting, so that nobody still talks to its last pod.
+    Resting {
+        /// When it is free again.
+        until: Timestamp,
+    },
+    /// Being handed back to the cloud.
+    Releasing,
+}
+
+/// An address of an ENI of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressEntry {
+    /// The address.
+    pub address: IpAddr,
+    /// Its ENI.
+    pub eni: EniId,
+    /// Whether it is the ENI's primary address, which the cloud takes back only with the ENI.
+    pub primary: bool,
+    /// What it is doing.
+    pub state: AddressState,
+    /// How many trustworthy answers of the cloud in a row did not list it. It is handed out only
+    /// while this is zero.
+    pub unseen: u8,
+}
+
+/// A sandbox's interface and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Sandbox and interface.
+    pub key: AttachmentKey,
+    /// The pod.
+    pub pod: PodKey,
+    /// The pod's UID, when the runtime passed it.
+    pub uid: Option<PodUid>,
+    /// Path of the network namespace at the time, for the CNI result only.
+    pub netns: String,
+    /// Its addresses.
+    pub addresses: DualStack<IpAddr>,
+    /// The ENI they belong to.
+    pub eni: EniId,
+    /// Name of the veth end on the node.
+    pub host_link: InterfaceName,
+    /// MTU at the time.
+    pub mtu: u32,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// A CreateNetworkInterface call, whole: what is sent again under the same token is the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateEni {
+    /// Where its addresses come from.
+    pub vswitch: VSwitchId,
+    /// Its security groups.
+    pub security_groups: Vec<SecurityGroupId>,
+    /// Addresses, the primary one included.
+    pub address_count: u32,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A call that creates something, written down before it is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Its number, unique in this ledger.
+    pub id: u64,
+    /// What makes a repetition the same call.
+    pub token: ClientToken,
+    /// The call.
+    pub call: IntentCall,
+}
+
+/// The calls that create something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IntentCall {
+    /// A new ENI.
+    CreateEni(CreateEni),
+    /// More addresses on an ENI.
+    AssignAddresses {
+        /// The ENI.
+        eni: EniId,
+        /// How many.
+        count: u32,
+    },
+}
+
+/// One row of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// An ENI.
+    Eni(EniEntry),
+    /// An address.
+    Address(AddressEntry),
+    /// An attachment.
+    Attachment(Attachment),
+    /// An open call.
+    Intent(Intent),
+}
+
+/// The identity of a row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum EntryKey {
+    /// An ENI.
+    Eni(EniId),
+    /// An address.
+    Address(IpAddr),
+    /// An attachment.
+    Attachment(AttachmentKey),
+    /// An open call.
+    Intent(u64),
+}
+
+impl Entry {
+    /// The row's identity.
+    pub fn key(&self) -> EntryKey {
+        match self {
+            Entry::Eni(eni) => EntryKey::Eni(eni.id.clone()),
+            Entry::Address(address) => EntryKey::Address(address.address),
+            Entry::Attachment(attachment) => EntryKey::Attachment(attachment.key.clone()),
+            Entry::Intent(intent) => EntryKey::Intent(intent.id),
+        }
+    }
+}
+
+/// One step of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Writes a row, new or over the old one.
+    Put(Entry),
+    /// Removes a row.
+    Delete(EntryKey),
+}
+
+/// A change that would break an invariant. The ledger is as it was before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Two attachments would hold one address.
+    #[error("address {address} is held by {holder}; {claimant} may not have it too")]
+    AddressTaken {
+        /// The address.
+        address: IpAddr,
+        /// Who holds it.
+        holder: AttachmentKey,
+        /// Who wanted it.
+        claimant: AttachmentKey,
+    },
+    /// The address would belong to an ENI that the ledger does not know.
+    #[error("address {address} belongs to {eni}, which is not in the ledger")]
+    NoSuchEni {
+        /// The address.
+        address: IpAddr,
+        /// The ENI.
+        eni: EniId,
+    },
+    /// An address would move between ENIs while somebody holds it.
+    #[error("address {address} is held by {holder} and cannot move to {eni}")]
+    AddressMoved {
+        /// The address.
+        address: IpAddr,
+        /// Who holds it.
+        holder: AttachmentKey,
+        /// The other ENI.
+        eni: EniId,
+    },
+    /// An ENI or address would vanish under an attachment.
+    #[error("{row:?} cannot be removed: {holder} still holds it")]
+    StillHeld {
+        /// What was to be removed.
+        row: EntryKey,
+        /// Who holds it.
+        holder: AttachmentKey,
+    },
+}
+
+/// The ledger of one node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    enis: BTreeMap<EniId, EniEntry>,
+    addresses: BTreeMap<IpAddr, AddressEntry>,
+    attachments: BTreeMap<AttachmentKey, Attachment>,
+    intents: BTreeMap<u64, Intent>,
+}
+
+impl Ledger {
+    /// Rebuilds a ledger from its rows, in any order.
+    ///
+    /// # Errors
+    /// When the rows contradict each other; then they are no ledger of ours.
+    pub fn restore(entries: Vec<Entry>) -> Result<Self, Violation> {
+        let mut ledger = Self::default();
+        let (enis, rest): (Vec<_>, Vec<_>) = entries
+            .into_iter()
+            .partition(|entry| matches!(entry, Entry::Eni(_)));
+        for entry in enis.into_iter().chain(rest) {
+            ledger.apply(&Change::Put(entry))?;
+        }
+        Ok(ledger)
+    }
+
+    /// Applies one change.
+    ///
+    /// # Errors
+    /// When an invariant would break; nothing is changed then.
+    pub fn apply(&mut self, change: &Change) -> Result<(), Violation> {
+        match change {
+            Change::Put(Entry::Eni(eni)) => {
+                self.enis.insert(eni.id.clone(), eni.clone());
+            }
+            Change::Put(Entry::Address(entry)) => {
+                self.check_address(entry)?;
+                self.addresses.insert(entry.address, entry.clone());
+            }
+            Change::Put(Entry::Attachment(attachment)) => {
+                self.attachments
+                    .insert(attachment.key.clone(), attachment.clone());
+            }
+            Change::Put(Entry::Intent(intent)) => {
+                self.intents.insert(intent.id, intent.clone());
+            }
+            Change::Delete(key) => self.delete(key)?,
+        }
+        Ok(())
+    }
+
+    fn check_address(&self, entry: &AddressEntry) -> Result<(), Violation> {
+        let address = entry.address;
+        if !self.enis.contains_key(&entry.eni) {
+            return Err(Violation::NoSuchEni {
+                address,
+                eni: entry.eni.clone(),
+            });
+        }
+        let Some(AddressEntry {
+            state: AddressState::Assigned { to: holder },
+            eni,
+            ..
+        }) = self.addresses.get(&address)
+        else {
+            return Ok(());
+        };
+        match &entry.state {
+            AddressState::Assigned { to } if to != holder => Err(Violation::AddressTaken {
+                address,
+                holder: holder.clone(),
+                claimant: to.clone(),
+            }),
+            _ if *eni != entry.eni => Err(Violation::AddressMoved {
+                address,
+                holder: holder.clone(),
+                eni: entry.eni.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn delete(&mut self, key: &EntryKey) -> Result<(), Violation> {
+        let holder = match key {
+            EntryKey::Eni(id) => self.holder_on(id),
+            EntryKey::Address(address) => self.addresses.get(address).and_then(holder_of),
+            EntryKey::Attachment(_) | EntryKey::Intent(_) => None,
+        };
+        if let Some(holder) = holder {
+            return Err(Violation::StillHeld {
+                row: key.clone(),
+                holder: holder.clone(),
+            });
+        }
+        match key {
+            EntryKey::Eni(id) => {
+                self.enis.remove(id);
+                self.addresses.retain(|_, entry| entry.eni != *id);
+            }
+            EntryKey::Address(address) => {
+                self.addresses.remove(address);
+            }
+            EntryKey::Attachment(key) => {
+                self.attachments.remove(key);
+            }
+            EntryKey::Intent(id) => {
+                self.intents.remove(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn holder_on(&self, eni: &EniId) -> Option<&AttachmentKey> {
+        self.addresses_of(eni).find_map(holder_of)
+    }
+
+    /// The ENIs, by id.
+    pub fn enis(&self) -> impl Iterator<Item = &EniEntry> {
+        self.enis.values()
+    }
+
+    /// One ENI.
+    pub fn eni(&self, id: &EniId) -> Option<&EniEntry> {
+        self.enis.get(id)
+    }
+
+    /// The addresses, in order.
+    pub fn addresses(&self) -> impl Iterator<Item = &AddressEntry> {
+        self.addresses.values()
+    }
+
+    /// One address.
+    pub fn address(&self, address: IpAddr) -> Option<&AddressEntry> {
+        self.addresses.get(&address)
+    }
+
+    /// The addresses of one ENI.
+    pub fn addresses_of(&self, eni: &EniId) -> impl Iterator<Item = &AddressEntry> {
+        self.addresses
+            .values()
+            .filter(move |entry| entry.eni == *eni)
+    }
+
+    /// The attachments, by key.
+    pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
+        self.attachments.values()
+    }
+
+    /// One attachment.
+    pub fn attachment(&self, key: &AttachmentKey) -> Option<&Attachment> {
+        self.attachments.get(key)
+    }
+
+    /// The open calls, oldest first.
+    pub fn intents(&self) -> impl Iterator<Item = &Intent> {
+        self.intents.values()
+    }
+
+    /// One open call.
+    pub fn intent(&self, id: u64) -> Option<&Intent> {
+        self.intents.get(&id)
+    }
+}
+
+fn holder_of(entry: &AddressEntry) -> Option<&AttachmentKey> {
+    match &entry.state {
+        AddressState::Assigned { to } => Some(to),
+        AddressState::Fresh
+        | AddressState::Idle { .. }
+        | AddressState::Resting { .. }
+        | AddressState::Releasing => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::ContainerId;
+
+    fn key(name: &str) -> AttachmentKey {
+        AttachmentKey {
+            container: ContainerId::new(name).unwrap(),
+            interface: InterfaceName::new("eth0").unwrap(),
+        }
+    }
+
+    fn eni(id: &str) -> Change {
+        Change::Put(Entry::Eni(EniEntry {
+            id: EniId::new(id).unwrap(),
+            mac: Mac([0; 6]),
+            vswitch: VSwitchId::new("vsw-1").unwrap(),
+            stage: EniStage::Attached,
+            gateway: DualStack::default(),
+            subnet: DualStack::default(),
+        }))
+    }
+
+    fn address(eni: &str, state: AddressState) -> Change {
+        Change::Put(Entry::Address(AddressEntry {
+            address: "10.0.0.5".parse().unwrap(),
+            eni: EniId::new(eni).unwrap(),
+            primary: false,
+            state,
+            unseen: 0,
+        }))
+    }
+
+    #[test]
+    fn an_address_has_one_owner() {
+        let mut ledger = Ledger::default();
+        ledger.apply(&eni("eni-1")).unwrap();
+        ledger.apply(&eni("eni-2")).unwrap();
+        ledger
+            .apply(&address("eni-1", AddressState::Assigned { to: key("a") }))
+            .unwrap();
+        let before = ledger.clone();
+        for bad in [
+            address("eni-1", AddressState::Assigned { to: key("b") }),
+            address(
+                "eni-2",
+                AddressState::Idle {
+                    since: Timestamp::EPOCH,
+                },
+            ),
+            Change::Delete(EntryKey::Address("10.0.0.5".parse().unwrap())),
+            Change::Delete(EntryKey::Eni(EniId::new("eni-1").unwrap())),
+        ] {
+            ledger.apply(&bad).unwrap_err();
+            assert_eq!(ledger, before, "a refused change changes nothing");
+        }
+    }
+
+    #[test]
+    fn an_address_needs_its_eni() {
+        let error = Ledger::default()
+            .apply(&address("eni-1", AddressState::Fresh))
+            .unwrap_err();
+        assert!(matches!(error, Violation::NoSuchEni { .. }));
+    }
+
+    #[test]
+    fn rows_written_down_in_any_order_rebuild_the_ledger() {
+        let mut ledger = Ledger::default();
+        let changes = [eni("eni-1"), address("eni-1", AddressState::Fresh)];
+        let mut rows = Vec::new();
+        for change in &changes {
+            ledger.apply(change).unwrap();
+            let Change::Put(entry) = change else {
+                unreachable!("all are puts")
+            };
+            let text = serde_json::to_string(entry).unwrap();
+            rows.push(serde_json::from_str(&text).unwrap());
+        }
+        rows.reverse();
+        assert_eq!(Ledger::restore(rows).unwrap(), ledger);
+    }
+}

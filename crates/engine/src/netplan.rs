@@ -1,0 +1,261 @@
+//! What the kernel must hold for an ENI and for an attachment, in the mode ENIIP with veth and
+//! policy routing: a packet from a pod is sent by its address to the table of its ENI, a packet to
+//! a pod by its address to the pod's veth.
+//!
+//! Names, priorities and the next hop are what other software on a node looks for. Must never know
+//! netlink.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use model::{
+    AttachmentKey, Family, InterfaceName, KeyError, Mac, PodKey,
+    family::host_net,
+    net::{
+        ENI_TABLE_BASE, EniNet, Link, LinkAddress, Neighbour, PodNet, RULE_PRIORITY_FROM_POD,
+        RULE_PRIORITY_TO_POD, Route, Rule, Sysctl, SysctlScope, TABLE_MAIN, VethPair,
+    },
+};
+use sha1::{Digest, Sha1};
+
+use crate::ledger::{Attachment, EniEntry};
+
+/// Where a pod sends everything: an address that lies on its own link and is nobody's.
+pub const fn next_hop(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)),
+    }
+}
+
+fn everything(family: Family) -> IpNet {
+    match family {
+        Family::V4 => IpNet::V4(Ipv4Net::default()),
+        Family::V6 => IpNet::V6(Ipv6Net::default()),
+    }
+}
+
+/// The name of a pod's veth on the node: `cali` and the first eleven hexadecimal digits of
+/// SHA-1(`namespace.name` and the interface, where `eth0` counts as nothing). Fifteen characters,
+/// the kernel's limit; policy engines find the pod by it.
+///
+/// # Errors
+/// Never for the names this makes; the type cannot show it.
+pub fn host_link_name(pod: &PodKey, interface: &InterfaceName) -> Result<InterfaceName, KeyError> {
+    let suffix = if interface.as_str() == "eth0" {
+        ""
+    } else {
+        interface.as_str()
+    };
+    let digest = Sha1::digest(format!("{}.{}{suffix}", pod.namespace, pod.name));
+    let mut name = String::from("cali");
+    for byte in digest.iter().take(6) {
+        name.push_str(&format!("{byte:02x}"));
+    }
+    name.truncate(15);
+    InterfaceName::new(name)
+}
+
+/// The MAC of one end of an attachment's veth. Computed from the sandbox, so that the ends of an old
+/// and a new sandbox of one pod, which share the name of the link, can be told apart.
+fn end_mac(key: &AttachmentKey, end: &str) -> Mac {
+    let digest = Sha1::digest(format!("{key} {end}"));
+    let mut octets = [0; 6];
+    for (octet, byte) in octets.iter_mut().zip(digest.iter()) {
+        *octet = *byte;
+    }
+    Mac::locally_administered(octets)
+}
+
+/// The routing table of an ENI.
+pub fn eni_table(link: &Link) -> u32 {
+    ENI_TABLE_BASE + link.index
+}
+
+/// What an attachment needs. Without the ENI's link (it is gone) the plan still names everything
+/// that must be removed.
+pub fn pod_net(attachment: &Attachment, eni_link: Option<&Link>) -> PodNet {
+    let pod_link = &attachment.key.interface;
+    let veth = VethPair {
+        host: attachment.host_link.clone(),
+        host_mac: end_mac(&attachment.key, "node"),
+        pod: pod_link.clone(),
+        pod_mac: end_mac(&attachment.key, "pod"),
+        mtu: attachment.mtu,
+    };
+    let table = eni_link.map_or(TABLE_MAIN, eni_table);
+    let mut net = PodNet {
+        pod_addresses: Vec::new(),
+        pod_neighbours: Vec::new(),
+        pod_routes: Vec::new(),
+        host_routes: Vec::new(),
+        host_rules: Vec::new(),
+        veth,
+    };
+    for (family, address) in attachment.addresses.iter() {
+        let own = host_net(*address);
+        net.pod_addresses.push(LinkAddress {
+            address: own,
+            link: pod_link.clone(),
+        });
+        net.pod_neighbours.push(Neighbour {
+            address: next_hop(family),
+            mac: net.veth.host_mac,
+            link: pod_link.clone(),
+        });
+        net.pod_routes.push(Route {
+            table: TABLE_MAIN,
+            destination: everything(family),
+            gateway: Some(next_hop(family)),
+            link: pod_link.clone(),
+            onlink: true,
+        });
+        net.host_routes.push(Route {
+            table: TABLE_MAIN,
+            destination: own,
+            gateway: None,
+            link: attachment.host_link.clone(),
+            onlink: false,
+        });
+        let rule = |priority, from, to, table| Rule {
+            priority,
+            from,
+            to,
+            table,
+        };
+        net.host_rules
+            .push(rule(RULE_PRIORITY_TO_POD, None, Some(own), TABLE_MAIN));
+        net.host_rules
+            .push(rule(RULE_PRIORITY_FROM_POD, Some(own), None, table));
+    }
+    net
+}
+
+/// What an ENI needs before a pod can use an address of it: it is up and its table leads to the
+/// vSwitch's gateway. It carries no address of its own: all of them are the pods', and the kernel
+/// asks for the gateway with the node's address, as every node of this cloud does today.
+pub fn eni_net(eni: &EniEntry, link: &Link, mtu: u32) -> EniNet {
+    let routes = eni.gateway.iter().map(|(family, gateway)| Route {
+        table: eni_table(link),
+        destination: everything(family),
+        gateway: Some(*gateway),
+        link: link.name.clone(),
+        onlink: true,
+    });
+    EniNet {
+        link: link.name.clone(),
+        mtu,
+        addresses: Vec::new(),
+        routes: routes.collect(),
+    }
+}
+
+/// The values under `/proc/sys` an attachment relies on. Forwarding is on and the reverse-path check
+/// off where packets pass (a pod's packet leaves by an ENI the main table does not know), and the
+/// check is strict on the pod's own link: a source that is not the pod's is dropped there
+/// (Documentation/networking/ip-sysctl.rst, `rp_filter`: the higher of `all` and the link counts).
+pub fn sysctls(attachment: &Attachment, eni_link: Option<&Link>) -> Vec<Sysctl> {
+    let node = |path: String, value: &str| Sysctl {
+        scope: SysctlScope::Node,
+        path,
+        value: value.into(),
+    };
+    let mut list = Vec::new();
+    if attachment.addresses.get(Family::V4).is_some() {
+        list.push(node("net/ipv4/ip_forward".into(), "1"));
+        list.push(node("net/ipv4/conf/all/rp_filter".into(), "0"));
+        if let Some(link) = eni_link {
+            list.push(node(format!("net/ipv4/conf/{}/rp_filter", link.name), "0"));
+        }
+        list.push(node(
+            format!("net/ipv4/conf/{}/rp_filter", attachment.host_link),
+            "1",
+        ));
+    }
+    if attachment.addresses.get(Family::V6).is_some() {
+        list.push(node("net/ipv6/conf/all/forwarding".into(), "1"));
+        list.push(Sysctl {
+            scope: SysctlScope::Pod,
+            path: format!("net/ipv6/conf/{}/accept_ra", attachment.key.interface),
+            value: "0".into(),
+        });
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{ContainerId, DualStack, EniId, Timestamp};
+
+    fn attachment(container: &str) -> Attachment {
+        let pod = PodKey::new("default", "web-0").unwrap();
+        let interface = InterfaceName::new("eth0").unwrap();
+        Attachment {
+            key: AttachmentKey {
+                container: ContainerId::new(container).unwrap(),
+                interface: interface.clone(),
+            },
+            host_link: host_link_name(&pod, &interface).unwrap(),
+            pod,
+            uid: None,
+            netns: "/run/netns/x".into(),
+            addresses: DualStack {
+                v4: Some("10.0.1.5".parse().unwrap()),
+                v6: Some("2408::5".parse().unwrap()),
+            },
+            eni: EniId::new("eni-1").unwrap(),
+            mtu: 1500,
+            created: Timestamp::EPOCH,
+        }
+    }
+
+    fn link() -> Link {
+        Link {
+            name: InterfaceName::new("eth1").unwrap(),
+            index: 7,
+            mac: Mac([2; 6]),
+            up: true,
+        }
+    }
+
+    #[test]
+    fn the_links_name_is_the_one_policy_engines_compute() {
+        // printf 'default.web-0' | sha1sum
+        let name = attachment("c1").host_link;
+        assert_eq!(name.as_str(), "cali0d7763386da");
+        let other = host_link_name(
+            &PodKey::new("default", "web-0").unwrap(),
+            &InterfaceName::new("eth1").unwrap(),
+        );
+        assert_ne!(
+            other.unwrap(),
+            name,
+            "a second interface has a link of its own"
+        );
+    }
+
+    #[test]
+    fn both_families_take_the_same_shape() {
+        let net = pod_net(&attachment("c1"), Some(&link()));
+        assert_eq!(net.host_rules.len(), 4);
+        let shape = |rules: &[Rule]| -> Vec<(u32, u32)> {
+            rules
+                .iter()
+                .map(|rule| (rule.priority, rule.table))
+                .collect()
+        };
+        assert_eq!(shape(&net.host_rules[..2]), [(512, 254), (2048, 1007)]);
+        assert_eq!(shape(&net.host_rules[..2]), shape(&net.host_rules[2..]));
+        assert_eq!(net.pod_routes[1].gateway, Some("fe80::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn two_sandboxes_of_one_pod_share_the_name_but_not_the_mac() {
+        let (old, new) = (attachment("c1"), attachment("c2"));
+        let (old, new) = (pod_net(&old, None), pod_net(&new, None));
+        assert_eq!(old.veth.host, new.veth.host);
+        assert_ne!(old.veth.host_mac, new.veth.host_mac);
+        assert_ne!(old.veth.host_mac, old.veth.pod_mac);
+    }
+}

@@ -1,0 +1,496 @@
+//! ADD, DEL, CHECK and GC: from a request of the plugin to a standing attachment and back.
+//!
+//! An attachment exists in the ledger from the moment its address is chosen until its links, routes
+//! and rules are gone. What is being done about it right now is kept beside the ledger and forgotten
+//! by a crash: the runtime, which then never got an answer, sends DEL.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use model::{AttachmentKey, DualStack, Family, Timestamp, net::PodNet};
+
+use super::{
+    Node,
+    message::{Action, AddRequest, Attached, FailureKind, Notice, Reply, RequestNumber},
+};
+use crate::{
+    ledger::{AddressEntry, AddressState, Attachment, Change, Entry, EntryKey},
+    netplan,
+    retry::Backoff,
+};
+
+/// ADDs that may wait at once. A node runs at most 256 pods in practice (kubelet's default is 110),
+/// and each waits once; more than that is a runtime gone mad.
+const WAITING_MAX: usize = 512;
+
+/// How long a DEL is remembered against an ADD that started before it. Container runtimes give up on
+/// an ADD after 4 minutes at the latest (kubelet's sandbox timeout), so nothing older can be in flight.
+const SETTLED_KEEP: Duration = Duration::from_secs(600);
+
+/// DELs remembered: twice [`WAITING_MAX`] per kept minute would still fit 4,096 pods in 10 minutes,
+/// far above what one node churns.
+const SETTLED_MAX: usize = 4096;
+
+/// What is being done about an attachment.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Its links are being set up.
+    Applying {
+        request: RequestNumber,
+        /// Whether this ADD made it, so that its failure undoes it.
+        fresh: bool,
+        deleters: Vec<RequestNumber>,
+        deleted: bool,
+    },
+    /// It is being compared with its plan.
+    Checking {
+        request: RequestNumber,
+        deleters: Vec<RequestNumber>,
+        deleted: bool,
+    },
+    /// Its links are being taken away.
+    Removing {
+        deleters: Vec<RequestNumber>,
+        failures: u32,
+    },
+    /// Taking its links away failed; it is tried again.
+    RemovalDue { at: Timestamp, failures: u32 },
+}
+
+/// A GC that has not been answered.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    request: RequestNumber,
+    left: BTreeSet<AttachmentKey>,
+}
+
+impl Node {
+    pub(super) fn add(&mut self, now: Timestamp, number: RequestNumber, request: AddRequest) {
+        let key = &request.key;
+        if self
+            .settled
+            .get(key)
+            .is_some_and(|deleted| *deleted >= request.started)
+        {
+            let message = format!("sandbox {key} was deleted while its ADD was under way");
+            return self.fail(number, FailureKind::Deleted, message);
+        }
+        let busy = self.work.contains_key(key)
+            || self.waiting.iter().any(|(_, waiting)| waiting.key == *key);
+        if busy {
+            let message = format!("another operation on {key} is under way");
+            return self.fail(number, FailureKind::TryLater, message);
+        }
+        if let Some(standing) = self.ledger.attachment(key).cloned() {
+            return self.add_again(number, &request, &standing);
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            let message = format!("{WAITING_MAX} pods wait for an address already");
+            return self.fail(number, FailureKind::TryLater, message);
+        }
+        let pod = request.pod.clone();
+        self.waiting.push_back((number, request));
+        self.serve_waiting(now);
+        if self.waiting.iter().any(|(waiting, _)| *waiting == number) {
+            let count = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
+            let reason = self.waiting_for(now);
+            self.notice(Notice::Waiting(pod, count, reason));
+        }
+    }
+
+    fn add_again(&mut self, number: RequestNumber, request: &AddRequest, standing: &Attachment) {
+        if standing.pod != request.pod {
+            let message = format!("{} belongs to pod {}", request.key, standing.pod);
+            return self.fail(number, FailureKind::TryLater, message);
+        }
+        self.apply(number, standing, false);
+    }
+
+    pub(super) fn serve_waiting(&mut self, now: Timestamp) {
+        while !self.waiting.is_empty() {
+            let Some(free) = self.next_free(now) else {
+                return;
+            };
+            let Some((number, request)) = self.waiting.pop_front() else {
+                return;
+            };
+            self.attach(now, number, request, free);
+        }
+    }
+
+    /// The address that has been free the longest, so that an address is reused as late as can be.
+    fn next_free(&self, now: Timestamp) -> Option<AddressEntry> {
+        let free = self
+            .ledger
+            .addresses()
+            .filter_map(|entry| Some((self.free_since(entry, now)?, entry)));
+        free.min_by_key(|(since, entry)| (*since, entry.address))
+            .map(|(_, entry)| entry.clone())
+    }
+
+    /// Since when an address could be handed out, if it can.
+    pub(super) fn free_since(&self, entry: &AddressEntry, now: Timestamp) -> Option<Timestamp> {
+        let since = match entry.state {
+            AddressState::Idle { since } => since,
+            AddressState::Resting { until } if until <= now => until,
+            AddressState::Fresh
+            | AddressState::Resting { .. }
+            | AddressState::Assigned { .. }
+            | AddressState::Releasing => return None,
+        };
+        let usable = entry.unseen == 0
+            && !self.occupied.contains(&entry.address)
+            && self.eni_usable(&entry.eni);
+        usable.then_some(since)
+    }
+
+    fn attach(
+        &mut self,
+        now: Timestamp,
+        number: RequestNumber,
+        request: AddRequest,
+        free: AddressEntry,
+    ) {
+        let host_link = match netplan::host_link_name(&request.pod, &request.key.interface) {
+            Ok(name) => name,
+            Err(error) => return self.fail(number, FailureKind::TryLater, error.to_string()),
+        };
+        let attachment = Attachment {
+            key: request.key,
+            pod: request.pod,
+            uid: request.uid,
+            netns: request.netns,
+            addresses: DualStack::only(Family::of(free.address), free.address),
+            eni: free.eni.clone(),
+            host_link,
+            mtu: request.mtu.unwrap_or(self.config.mtu),
+            created: now,
+        };
+        let state = AddressState::Assigned {
+            to: attachment.key.clone(),
+        };
+        if !self.put_address(AddressEntry { state, ..free }) {
+            return self.fail(number, FailureKind::TryLater, "the address is held already");
+        }
+        self.record(Change::Put(Entry::Attachment(attachment.clone())));
+        self.apply(number, &attachment, true);
+    }
+
+    fn apply(&mut self, request: RequestNumber, attachment: &Attachment, fresh: bool) {
+        let net = Box::new(self.pod_net(attachment));
+        let key = attachment.key.clone();
+        let work = Work::Applying {
+            request,
+            fresh,
+            deleters: Vec::new(),
+            deleted: false,
+        };
+        self.work.insert(key.clone(), work);
+        self.out.emit(Action::ApplyPod(request, key, net));
+    }
+
+    fn pod_net(&self, attachment: &Attachment) -> PodNet {
+        netplan::pod_net(attachment, self.eni_link(&attachment.eni))
+    }
+
+    pub(super) fn pod_applied(
+        &mut self,
+        now: Timestamp,
+        key: AttachmentKey,
+        result: Result<(), String>,
+    ) {
+        let Some(Work::Applying {
+            request,
+            fresh,
+            deleters,
+            deleted,
+        }) = self.work.remove(&key)
+        else {
+            return;
+        };
+        match result {
+            _ if deleted => {
+                let message = format!("sandbox {key} was deleted while its ADD was under way");
+                self.fail(request, FailureKind::Deleted, message);
+                self.remove(key, deleters, 0);
+            }
+            Ok(()) => self.attached(request, &key, fresh),
+            Err(error) => {
+                self.notice(Notice::KernelFailed(format!("setting up {key}: {error}")));
+                self.fail(
+                    request,
+                    FailureKind::TryLater,
+                    format!("setting up {key}: {error}"),
+                );
+                if fresh {
+                    self.remove(key, deleters, 0);
+                }
+            }
+        }
+        self.serve_waiting(now);
+    }
+
+    fn attached(&mut self, request: RequestNumber, key: &AttachmentKey, fresh: bool) {
+        let Some(attachment) = self.ledger.attachment(key).cloned() else {
+            return self.fail(
+                request,
+                FailureKind::TryLater,
+                format!("{key} is not in the ledger"),
+            );
+        };
+        if fresh {
+            let (pod, addresses) = (attachment.pod.clone(), attachment.addresses);
+            self.notice(Notice::Allocated(pod, key.clone(), addresses));
+        }
+        let link = self.eni_link(&attachment.eni);
+        let eni = self.ledger.eni(&attachment.eni);
+        let attached = Attached {
+            net: netplan::pod_net(&attachment, link),
+            sysctls: netplan::sysctls(&attachment, link),
+            subnet: eni.map(|eni| eni.subnet).unwrap_or_default(),
+            gateway: eni.map(|eni| eni.gateway).unwrap_or_default(),
+            attachment,
+        };
+        self.reply(request, Reply::Attached(Box::new(attached)));
+    }
+
+    pub(super) fn del(
+        &mut self,
+        now: Timestamp,
+        request: Option<RequestNumber>,
+        key: AttachmentKey,
+        started: Timestamp,
+    ) {
+        self.remember_settled(now, &key, started);
+        if let Some(at) = self
+            .waiting
+            .iter()
+            .position(|(_, waiting)| waiting.key == key)
+            && let Some((number, _)) = self.waiting.remove(at)
+        {
+            let message = format!("sandbox {key} was deleted while its ADD was waiting");
+            self.fail(number, FailureKind::Deleted, message);
+        }
+        match self.work.get_mut(&key) {
+            Some(
+                Work::Applying {
+                    deleters, deleted, ..
+                }
+                | Work::Checking {
+                    deleters, deleted, ..
+                },
+            ) => {
+                deleters.extend(request);
+                *deleted = true;
+            }
+            Some(Work::Removing { deleters, .. }) => deleters.extend(request),
+            Some(Work::RemovalDue { failures, .. }) => {
+                let failures = *failures;
+                self.remove(key, request.into_iter().collect(), failures);
+            }
+            None if self.ledger.attachment(&key).is_some() => {
+                self.remove(key, request.into_iter().collect(), 0);
+            }
+            None => {
+                if let Some(request) = request {
+                    self.reply(request, Reply::Done);
+                }
+            }
+        }
+    }
+
+    fn remember_settled(&mut self, now: Timestamp, key: &AttachmentKey, started: Timestamp) {
+        self.settled
+            .retain(|_, deleted| now.since(*deleted) < SETTLED_KEEP);
+        if self.settled.len() >= SETTLED_MAX {
+            let oldest = self.settled.iter().min_by_key(|(_, deleted)| **deleted);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                self.settled.remove(&oldest);
+            }
+        }
+        let latest = self.settled.entry(key.clone()).or_insert(started);
+        *latest = started.max(*latest);
+    }
+
+    fn remove(&mut self, key: AttachmentKey, deleters: Vec<RequestNumber>, failures: u32) {
+        let Some(attachment) = self.ledger.attachment(&key) else {
+            return;
+        };
+        let net = Box::new(self.pod_net(attachment));
+        self.work
+            .insert(key.clone(), Work::Removing { deleters, failures });
+        self.out.emit(Action::RemovePod(key, net));
+    }
+
+    pub(super) fn pod_removed(
+        &mut self,
+        now: Timestamp,
+        key: AttachmentKey,
+        result: Result<(), String>,
+    ) {
+        let Some(Work::Removing { deleters, failures }) = self.work.remove(&key) else {
+            return;
+        };
+        if let Err(error) = result {
+            let failures = failures + 1;
+            let at = now.after(self.wait(Backoff::KERNEL, failures));
+            self.work
+                .insert(key.clone(), Work::RemovalDue { at, failures });
+            let message = format!("taking {key} down: {error}");
+            for request in deleters {
+                self.fail(request, FailureKind::TryLater, message.clone());
+            }
+            return self.notice(Notice::KernelFailed(message));
+        }
+        if let Some(attachment) = self.ledger.attachment(&key).cloned() {
+            let until = now.after(self.config.cooldown);
+            for (_, address) in attachment.addresses.iter() {
+                self.give_back(*address, &key, until);
+            }
+            self.record(Change::Delete(EntryKey::Attachment(key.clone())));
+            self.notice(Notice::Released(key.clone(), attachment.addresses));
+        }
+        for request in deleters {
+            self.reply(request, Reply::Done);
+        }
+        self.swept(&key);
+    }
+
+    fn give_back(&mut self, address: IpAddr, key: &AttachmentKey, until: Timestamp) {
+        let held = self.ledger.address(address).is_some_and(
+            |entry| matches!(&entry.state, AddressState::Assigned { to } if to == key),
+        );
+        if held {
+            self.set_address(address, AddressState::Resting { until });
+        }
+    }
+
+    pub(super) fn retry_removals(&mut self, now: Timestamp) {
+        let due = self.work.iter().filter_map(|(key, work)| match work {
+            Work::RemovalDue { at, failures } if *at <= now => Some((key.clone(), *failures)),
+            _ => None,
+        });
+        for (key, failures) in due.collect::<Vec<_>>() {
+            self.remove(key, Vec::new(), failures);
+        }
+    }
+
+    pub(super) fn check(&mut self, request: RequestNumber, key: AttachmentKey) {
+        let Some(attachment) = self.ledger.attachment(&key) else {
+            let message = format!("{key} has no attachment on this node");
+            return self.fail(request, FailureKind::Unknown, message);
+        };
+        if self.work.contains_key(&key) {
+            let message = format!("another operation on {key} is under way");
+            return self.fail(request, FailureKind::TryLater, message);
+        }
+        let net = Box::new(self.pod_net(attachment));
+        let work = Work::Checking {
+            request,
+            deleters: Vec::new(),
+            deleted: false,
+        };
+        self.work.insert(key.clone(), work);
+        self.out.emit(Action::CheckPod(request, key, net));
+    }
+
+    pub(super) fn pod_checked(
+        &mut self,
+        now: Timestamp,
+        key: AttachmentKey,
+        result: Result<Vec<String>, String>,
+    ) {
+        let Some(Work::Checking {
+            request,
+            deleters,
+            deleted,
+        }) = self.work.remove(&key)
+        else {
+            return;
+        };
+        match result {
+            Ok(lacked) => {
+                if !lacked.is_empty() {
+                    self.notice(Notice::Repaired(key.clone(), lacked));
+                }
+                self.attached(request, &key, false);
+            }
+            Err(error) => {
+                self.fail(
+                    request,
+                    FailureKind::TryLater,
+                    format!("repairing {key}: {error}"),
+                );
+            }
+        }
+        if deleted {
+            self.remove(key, deleters, 0);
+        }
+        self.serve_waiting(now);
+    }
+
+    pub(super) fn gc(
+        &mut self,
+        now: Timestamp,
+        request: RequestNumber,
+        started: Timestamp,
+        valid: &BTreeSet<AttachmentKey>,
+    ) {
+        let judged = self
+            .ledger
+            .attachments()
+            .filter(|attachment| attachment.created < started);
+        let stale = judged
+            .map(|attachment| &attachment.key)
+            .filter(|key| !valid.contains(*key));
+        let left: BTreeSet<_> = stale.cloned().collect();
+        if left.is_empty() {
+            return self.reply(request, Reply::Done);
+        }
+        for key in &left {
+            self.del(now, None, key.clone(), started);
+        }
+        self.sweeps.push(Sweep { request, left });
+    }
+
+    fn swept(&mut self, key: &AttachmentKey) {
+        let mut done = Vec::new();
+        self.sweeps.retain_mut(|sweep| {
+            sweep.left.remove(key);
+            if sweep.left.is_empty() {
+                done.push(sweep.request);
+            }
+            !sweep.left.is_empty()
+        });
+        for request in done {
+            self.reply(request, Reply::Done);
+        }
+    }
+
+    /// Ends the wait of ADDs whose deadline passed, with what they waited for.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        while let Some(at) = self.waiting.iter().position(|(_, add)| add.deadline <= now) {
+            let Some((number, add)) = self.waiting.remove(at) else {
+                return;
+            };
+            let reason = self.waiting_for(now);
+            self.notice(Notice::TimedOut(add.pod.clone(), reason.clone()));
+            let message = format!("pod {} got no address in time: {reason}", add.pod);
+            self.fail(number, FailureKind::TryLater, message);
+        }
+    }
+
+    pub(super) fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn attach_deadlines(&self) -> impl Iterator<Item = Timestamp> {
+        let removals = self.work.values().filter_map(|work| match work {
+            Work::RemovalDue { at, .. } => Some(*at),
+            Work::Applying { .. } | Work::Checking { .. } | Work::Removing { .. } => None,
+        });
+        self.waiting
+            .iter()
+            .map(|(_, add)| add.deadline)
+            .chain(removals)
+    }
+}

@@ -1,0 +1,391 @@
+//! An ENI's way from the cloud to the node and back, one step at a time.
+//!
+//! Each stage knows one call that leads on and one look that tells whether it did; a lost answer is
+//! settled by looking again.
+
+use std::{net::IpAddr, time::Duration};
+
+use model::{EniId, EniStatus, Exhausted, FaultClass, Timestamp, net::Link};
+
+use super::{
+    Node, Op,
+    message::{Action, CloudAnswer, CloudCall, CloudFault, Notice},
+};
+use crate::{
+    ledger::{AddressState, Change, EniEntry, EniStage, Entry, EntryKey},
+    netplan,
+    retry::Backoff,
+};
+
+/// Looks at an attach that was accepted before an ENI still `Available` is taken for one that was
+/// never attached: the cloud may show an old state for a moment. Five looks take about 4 s.
+const ATTACH_LOOKS: u32 = 5;
+
+/// Deletions refused because the ENI is busy before it is detached again.
+const DELETE_TRIES: u32 = 5;
+
+/// How long the pool does not grow after the cloud said the instance is full.
+const INSTANCE_FULL_REST: Duration = Duration::from_secs(60);
+
+/// What is known about an ENI beyond the ledger.
+#[derive(Debug, Default, Clone)]
+pub(super) struct EniProgress {
+    /// A call about it is under way.
+    pub(super) busy: bool,
+    /// Failures, or looks in vain, in a row.
+    pub(super) failures: u32,
+    /// Nothing is done about it before.
+    pub(super) not_before: Timestamp,
+    /// Its link as it was when it was last set up.
+    applied: Option<Link>,
+    applying: bool,
+    /// When its addresses were last changed by us.
+    pub(super) changed: Timestamp,
+    /// No further addresses are asked for before.
+    pub(super) full_until: Timestamp,
+    /// Trustworthy answers in a row that did not list it.
+    pub(super) unseen: u8,
+}
+
+impl Node {
+    /// Whether pods can use the ENI's addresses: attached, and its link set up as it is now.
+    pub(super) fn eni_usable(&self, id: &EniId) -> bool {
+        let attached = self
+            .ledger
+            .eni(id)
+            .is_some_and(|eni| eni.stage == EniStage::Attached);
+        attached
+            && self
+                .progress
+                .get(id)
+                .is_some_and(|progress| progress.applied.is_some())
+    }
+
+    /// The ENI's link on the node.
+    pub(super) fn eni_link(&self, id: &EniId) -> Option<&Link> {
+        self.links.get(&self.ledger.eni(id)?.mac)
+    }
+
+    pub(super) fn progress(&mut self, id: &EniId) -> &mut EniProgress {
+        self.progress.entry(id.clone()).or_default()
+    }
+
+    pub(super) fn drive_enis(&mut self, now: Timestamp) {
+        let enis: Vec<EniEntry> = self.ledger.enis().cloned().collect();
+        let mut inspect = Vec::new();
+        for eni in &enis {
+            let progress = self.progress(&eni.id);
+            if progress.busy || progress.not_before > now {
+                continue;
+            }
+            match eni.stage {
+                EniStage::Created => self.attach_eni(eni),
+                EniStage::Attaching => inspect.push(eni.id.clone()),
+                EniStage::Attached => self.drive_attached(eni),
+                EniStage::Detaching => {
+                    self.start_on(
+                        &eni.id,
+                        Op::Detach(eni.id.clone()),
+                        CloudCall::DetachEni(eni.id.clone()),
+                    );
+                }
+                EniStage::Deleting => {
+                    self.start_on(
+                        &eni.id,
+                        Op::Delete(eni.id.clone()),
+                        CloudCall::DeleteEni(eni.id.clone()),
+                    );
+                }
+            }
+        }
+        if !inspect.is_empty() {
+            for id in &inspect {
+                self.progress(id).busy = true;
+            }
+            self.call(
+                Op::Inspect(inspect.clone()),
+                CloudCall::DescribeEnis(inspect),
+            );
+        }
+    }
+
+    fn start_on(&mut self, id: &EniId, op: Op, call: CloudCall) {
+        self.progress(id).busy = true;
+        self.call(op, call);
+    }
+
+    fn attach_eni(&mut self, eni: &EniEntry) {
+        self.set_stage(&eni.id, EniStage::Attaching);
+        self.start_on(
+            &eni.id,
+            Op::Attach(eni.id.clone()),
+            CloudCall::AttachEni(eni.id.clone()),
+        );
+    }
+
+    pub(super) fn set_stage(&mut self, id: &EniId, stage: EniStage) {
+        if let Some(eni) = self.ledger.eni(id) {
+            let eni = EniEntry {
+                stage,
+                ..eni.clone()
+            };
+            self.record(Change::Put(Entry::Eni(eni)));
+        }
+        *self.progress(id) = EniProgress {
+            changed: self.progress(id).changed,
+            ..EniProgress::default()
+        };
+    }
+
+    fn drive_attached(&mut self, eni: &EniEntry) {
+        let releasing: Vec<IpAddr> = self
+            .ledger
+            .addresses_of(&eni.id)
+            .filter(|entry| entry.state == AddressState::Releasing)
+            .map(|entry| entry.address)
+            .collect();
+        if !releasing.is_empty() {
+            let op = Op::Unassign(eni.id.clone(), releasing.clone());
+            return self.start_on(
+                &eni.id,
+                op,
+                CloudCall::UnassignAddresses(eni.id.clone(), releasing),
+            );
+        }
+        let fresh = self
+            .ledger
+            .addresses_of(&eni.id)
+            .any(|entry| entry.state == AddressState::Fresh);
+        if fresh || eni.gateway.is_empty() {
+            self.interfaces.want();
+        }
+        let Some(link) = self.links.get(&eni.mac).cloned() else {
+            return self.links_wanted.want();
+        };
+        let progress = self.progress(&eni.id);
+        if progress.applied.is_some() || progress.applying || eni.gateway.is_empty() {
+            return;
+        }
+        progress.applying = true;
+        let net = netplan::eni_net(eni, &link, self.config.mtu);
+        self.out.emit(Action::ApplyEni(eni.id.clone(), net));
+    }
+
+    pub(super) fn eni_applied(&mut self, now: Timestamp, id: &EniId, result: Result<(), String>) {
+        let link = self.eni_link(id).cloned();
+        let failures = self.progress(id).failures + 1;
+        let wait = self.wait(Backoff::KERNEL, failures);
+        let progress = self.progress(id);
+        if !core::mem::take(&mut progress.applying) {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                progress.applied = link.map(|link| Link { up: true, ..link });
+                progress.failures = 0;
+                self.notice(Notice::EniReady(id.clone()));
+            }
+            Err(error) => {
+                progress.failures = failures;
+                progress.not_before = now.after(wait);
+                self.notice(Notice::KernelFailed(format!("setting up {id}: {error}")));
+            }
+        }
+    }
+
+    pub(super) fn links_read(&mut self, now: Timestamp, links: Vec<Link>) {
+        self.links = links.into_iter().map(|link| (link.mac, link)).collect();
+        let looks = self.links_wanted.failures + 1;
+        self.links_wanted.answered();
+        for eni in self.ledger.enis().cloned().collect::<Vec<_>>() {
+            let link = self.links.get(&eni.mac).cloned();
+            let progress = self.progress(&eni.id);
+            if progress.applied != link {
+                progress.applied = None;
+            }
+            if link.is_none() && eni.stage == EniStage::Attached {
+                let wait = self.wait(Backoff::APPEAR, looks);
+                self.links_wanted.again(now.after(wait), looks);
+            }
+        }
+    }
+
+    fn put_off(&mut self, now: Timestamp, id: &EniId, backoff: Backoff) {
+        let failures = self.progress(id).failures + 1;
+        let wait = self.wait(backoff, failures);
+        let progress = self.progress(id);
+        progress.failures = failures;
+        progress.not_before = now.after(wait);
+    }
+
+    pub(super) fn attach_done(
+        &mut self,
+        now: Timestamp,
+        id: &EniId,
+        result: Result<CloudAnswer, CloudFault>,
+    ) {
+        self.progress(id).busy = false;
+        let Err(fault) = result else {
+            return self.put_off(now, id, Backoff::APPEAR);
+        };
+        self.cloud_failed(&format!("attaching {id}"), &fault);
+        match fault.class {
+            FaultClass::Unknown => self.put_off(now, id, Backoff::CLOUD),
+            FaultClass::Gone => self.forget_eni(id),
+            FaultClass::Exhausted(what) => {
+                if what == Exhausted::EniPerInstance {
+                    self.stop_growth(now, INSTANCE_FULL_REST, fault.text);
+                }
+                self.set_stage(id, EniStage::Deleting);
+            }
+            FaultClass::Throttled
+            | FaultClass::Conflict
+            | FaultClass::Denied
+            | FaultClass::TokenMismatch
+            | FaultClass::Invalid => {
+                let failures = self.progress(id).failures;
+                self.set_stage(id, EniStage::Created);
+                self.progress(id).failures = failures;
+                self.put_off(now, id, Backoff::CLOUD);
+            }
+        }
+    }
+
+    pub(super) fn inspected(
+        &mut self,
+        now: Timestamp,
+        asked: &[EniId],
+        result: Result<CloudAnswer, CloudFault>,
+    ) {
+        for id in asked {
+            self.progress(id).busy = false;
+        }
+        let enis = match result {
+            Ok(CloudAnswer::Enis(enis)) => enis,
+            Ok(_) => Vec::new(),
+            Err(fault) => {
+                self.cloud_failed("looking at an attach", &fault);
+                for id in asked {
+                    self.put_off(now, id, Backoff::CLOUD);
+                }
+                return;
+            }
+        };
+        for id in asked {
+            let status = enis.iter().find(|eni| eni.id == *id).map(|eni| eni.status);
+            match status {
+                Some(EniStatus::InUse) => self.set_stage(id, EniStage::Attached),
+                Some(EniStatus::Available) if self.progress(id).failures >= ATTACH_LOOKS => {
+                    self.set_stage(id, EniStage::Created);
+                }
+                Some(EniStatus::Deleting) => self.forget_eni(id),
+                Some(EniStatus::Available | EniStatus::Attaching | EniStatus::Detaching) | None => {
+                    self.put_off(now, id, Backoff::APPEAR);
+                }
+            }
+        }
+    }
+
+    pub(super) fn detach_done(
+        &mut self,
+        now: Timestamp,
+        id: &EniId,
+        result: Result<CloudAnswer, CloudFault>,
+    ) {
+        self.progress(id).busy = false;
+        match result {
+            Ok(_) => {
+                self.set_stage(id, EniStage::Deleting);
+                self.put_off(now, id, Backoff::APPEAR);
+            }
+            // Off the instance already, or gone with it.
+            Err(fault) if matches!(fault.class, FaultClass::Gone | FaultClass::Conflict) => {
+                self.set_stage(id, EniStage::Deleting);
+                self.put_off(now, id, Backoff::CLOUD);
+            }
+            Err(fault) => {
+                self.cloud_failed(&format!("detaching {id}"), &fault);
+                self.put_off(now, id, Backoff::CLOUD);
+            }
+        }
+    }
+
+    pub(super) fn delete_done(
+        &mut self,
+        now: Timestamp,
+        id: &EniId,
+        result: Result<CloudAnswer, CloudFault>,
+    ) {
+        self.progress(id).busy = false;
+        let Err(fault) = result else {
+            return self.forget_eni(id);
+        };
+        match fault.class {
+            FaultClass::Gone => self.forget_eni(id),
+            FaultClass::Conflict if self.progress(id).failures >= DELETE_TRIES => {
+                self.set_stage(id, EniStage::Detaching);
+            }
+            FaultClass::Conflict => self.put_off(now, id, Backoff::APPEAR),
+            FaultClass::Throttled
+            | FaultClass::Exhausted(_)
+            | FaultClass::Denied
+            | FaultClass::Unknown
+            | FaultClass::TokenMismatch
+            | FaultClass::Invalid => {
+                self.cloud_failed(&format!("deleting {id}"), &fault);
+                self.put_off(now, id, Backoff::CLOUD);
+            }
+        }
+    }
+
+    pub(super) fn unassign_done(
+        &mut self,
+        now: Timestamp,
+        id: &EniId,
+        addresses: &[IpAddr],
+        result: Result<CloudAnswer, CloudFault>,
+    ) {
+        let progress = self.progress(id);
+        progress.busy = false;
+        progress.changed = now;
+        match result {
+            Err(fault) if fault.class != FaultClass::Gone => {
+                self.cloud_failed(&format!("giving addresses of {id} back"), &fault);
+                self.put_off(now, id, Backoff::CLOUD);
+            }
+            Ok(_) | Err(_) => {
+                self.progress(id).failures = 0;
+                for address in addresses {
+                    self.record(Change::Delete(EntryKey::Address(*address)));
+                }
+            }
+        }
+    }
+
+    /// Removes an ENI that the cloud says is gone, unless a pod still holds an address of it.
+    pub(super) fn forget_eni(&mut self, id: &EniId) {
+        let holder = self
+            .ledger
+            .addresses_of(id)
+            .find_map(|entry| match &entry.state {
+                AddressState::Assigned { to } => Some((entry.address, to.clone())),
+                _ => None,
+            });
+        if let Some((address, holder)) = holder {
+            return self.notice(Notice::AddressLost(address, holder));
+        }
+        self.record(Change::Delete(EntryKey::Eni(id.clone())));
+        self.progress.remove(id);
+    }
+
+    pub(super) fn eni_deadlines(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+        let known = self
+            .progress
+            .iter()
+            .filter(|(id, _)| self.ledger.eni(id).is_some());
+        let due = known
+            .filter(|(_, progress)| !progress.busy)
+            .map(|(_, progress)| progress.not_before);
+        due.filter(move |at| *at > now)
+    }
+}

@@ -1,0 +1,328 @@
+//! Three views of one truth: what the cloud answers, what the instance's metadata shows, and the
+//! ledger. They are brought together here, and what they do not agree on stays uncertain.
+//!
+//! An answer counts only if the node's own primary ENI is in it, because the cloud may answer a call
+//! it does not permit with an empty list. Something missing from an answer that counts is missing
+//! once; only the second such answer in a row makes it gone, and nothing a pod holds ever goes.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use model::{DualStack, Eni, EniId, EniKind, EniStatus, FaultClass, Timestamp};
+
+use super::{
+    Node, Op,
+    message::{Action, CloudAnswer, CloudCall, CloudFault, Interface, Notice},
+};
+use crate::{
+    ledger::{AddressEntry, AddressState, Change, EniEntry, EniStage, Entry, EntryKey, IntentCall},
+    retry::Backoff,
+};
+
+/// How often a node at rest asks what it has. Four calls an hour; the goal is at most six.
+const INVENTORY_PERIOD: Duration = Duration::from_secs(15 * 60);
+
+/// How soon an answer that lacked something is checked by a second.
+const INVENTORY_SECOND_LOOK: Duration = Duration::from_secs(10);
+
+/// Answers in a row that must lack something before it is gone.
+const UNSEEN_GONE: u8 = 2;
+
+/// Something that is looked at when wanted and not too often.
+#[derive(Debug, Default)]
+pub(super) struct Poll {
+    wanted: bool,
+    pub(super) in_flight: bool,
+    pub(super) failures: u32,
+    not_before: Timestamp,
+}
+
+impl Poll {
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    pub(super) fn answered(&mut self) {
+        self.wanted = false;
+        self.in_flight = false;
+        self.failures = 0;
+    }
+
+    pub(super) fn again(&mut self, at: Timestamp, failures: u32) {
+        *self = Self {
+            wanted: true,
+            in_flight: false,
+            failures,
+            not_before: at,
+        };
+    }
+
+    /// Whether to look now; if so, the look counts as under way.
+    pub(super) fn take_due(&mut self, now: Timestamp) -> bool {
+        let due = self.wanted && !self.in_flight && self.not_before <= now;
+        self.in_flight |= due;
+        due
+    }
+
+    pub(super) fn deadline(&self, now: Timestamp) -> Option<Timestamp> {
+        (self.wanted && !self.in_flight && self.not_before > now).then_some(self.not_before)
+    }
+
+    /// Whether it was never looked at.
+    pub(super) fn is_new(&self) -> bool {
+        !self.wanted && !self.in_flight && self.not_before == Timestamp::default()
+    }
+}
+
+impl Node {
+    pub(super) fn drive_polls(&mut self, now: Timestamp) {
+        if self.inventory.is_new() {
+            self.inventory.want();
+        }
+        if self.inventory.take_due(now) {
+            self.call(Op::Inventory { sent: now }, CloudCall::DescribeNode);
+        }
+        if self.interfaces.take_due(now) {
+            let number = self.start(Op::Interfaces);
+            self.out.emit(Action::ReadInterfaces(number));
+        }
+        if self.links_wanted.take_due(now) {
+            self.out.emit(Action::ReadLinks);
+        }
+    }
+
+    pub(super) fn poll_deadlines(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+        [
+            &self.inventory,
+            &self.interfaces,
+            &self.links_wanted,
+            &self.vswitch_poll,
+        ]
+        .into_iter()
+        .filter_map(move |poll| poll.deadline(now))
+    }
+
+    pub(super) fn interfaces_read(
+        &mut self,
+        now: Timestamp,
+        number: super::OpNumber,
+        result: Result<Vec<Interface>, String>,
+    ) {
+        if self.ops.remove(&number).is_none() {
+            return;
+        }
+        let looks = self.interfaces.failures + 1;
+        let interfaces = match result {
+            Ok(interfaces) => interfaces,
+            Err(error) => {
+                let wait = self.wait(Backoff::CLOUD, looks);
+                self.interfaces.again(now.after(wait), looks);
+                return self.notice(Notice::CloudFailed(format!("reading metadata: {error}")));
+            }
+        };
+        self.interfaces.answered();
+        for interface in &interfaces {
+            self.learn(now, interface);
+        }
+        if self.metadata_lacks_something() {
+            let wait = self.wait(Backoff::APPEAR, looks);
+            self.interfaces.again(now.after(wait), looks);
+        }
+    }
+
+    fn learn(&mut self, now: Timestamp, interface: &Interface) {
+        let Some(eni) = self.ledger.eni(&interface.eni).cloned() else {
+            return;
+        };
+        if eni.gateway != interface.gateway || eni.subnet != interface.subnet {
+            let (gateway, subnet) = (interface.gateway, interface.subnet);
+            self.record(Change::Put(Entry::Eni(EniEntry {
+                gateway,
+                subnet,
+                ..eni.clone()
+            })));
+        }
+        let fresh = self.ledger.addresses_of(&eni.id).filter(|entry| {
+            entry.state == AddressState::Fresh && interface.addresses.contains(&entry.address)
+        });
+        for address in fresh.map(|entry| entry.address).collect::<Vec<_>>() {
+            self.set_address(address, AddressState::Idle { since: now });
+        }
+    }
+
+    fn metadata_lacks_something(&self) -> bool {
+        self.ledger
+            .enis()
+            .filter(|eni| eni.stage == EniStage::Attached)
+            .any(|eni| {
+                let fresh = |entry: &AddressEntry| entry.state == AddressState::Fresh;
+                eni.gateway.is_empty() || self.ledger.addresses_of(&eni.id).any(fresh)
+            })
+    }
+
+    pub(super) fn inventory_done(
+        &mut self,
+        now: Timestamp,
+        sent: Timestamp,
+        result: Result<CloudAnswer, CloudFault>,
+    ) {
+        let looks = self.inventory.failures + 1;
+        let uncertain = match result {
+            Ok(CloudAnswer::Enis(enis)) if self.has_primary(&enis) => {
+                self.inventory.answered();
+                let complete = self.reconcile(sent, &enis);
+                let wait = if complete {
+                    INVENTORY_PERIOD
+                } else {
+                    INVENTORY_SECOND_LOOK
+                };
+                return self.inventory.again(now.after(wait), 0);
+            }
+            Ok(_) => CloudFault {
+                class: FaultClass::Unknown,
+                text: "the answer lacks the node's own primary ENI, so it proves nothing; \
+                       is ecs:DescribeNetworkInterfaces permitted?"
+                    .into(),
+            },
+            Err(fault) => fault,
+        };
+        self.cloud_failed("listing the node's ENIs", &uncertain);
+        let wait = self.wait(Backoff::CLOUD, looks);
+        self.inventory.again(now.after(wait), looks);
+    }
+
+    fn has_primary(&self, enis: &[Eni]) -> bool {
+        enis.iter().any(|eni| eni.mac == self.config.primary_mac)
+    }
+
+    /// Brings the ledger up to an answer that counts. False when something was missing for the first
+    /// time, so that a second look is due soon.
+    fn reconcile(&mut self, sent: Timestamp, enis: &[Eni]) -> bool {
+        for eni in enis {
+            if self.is_ours(eni) && self.ledger.eni(&eni.id).is_none() {
+                self.adopt(eni);
+            }
+        }
+        let mut complete = true;
+        for known in self.ledger.enis().cloned().collect::<Vec<_>>() {
+            let progress = self.progress(&known.id);
+            if known.stage != EniStage::Attached || progress.busy || progress.changed >= sent {
+                continue;
+            }
+            complete &= match enis.iter().find(|eni| eni.id == known.id) {
+                Some(eni) => self.compare(eni),
+                None => self.eni_missing(&known.id),
+            };
+        }
+        complete
+    }
+
+    fn is_ours(&self, eni: &Eni) -> bool {
+        let tagged = self
+            .config
+            .tags
+            .iter()
+            .all(|(key, value)| eni.tags.get(key) == Some(value));
+        eni.kind == EniKind::Secondary && tagged
+    }
+
+    /// Takes an ENI of ours into the ledger: left over from a ledger that was lost.
+    fn adopt(&mut self, eni: &Eni) {
+        let stage = match eni.status {
+            EniStatus::InUse => EniStage::Attached,
+            EniStatus::Available | EniStatus::Attaching => EniStage::Attaching,
+            EniStatus::Detaching => EniStage::Detaching,
+            EniStatus::Deleting => return,
+        };
+        self.put_new_eni(eni, stage);
+    }
+
+    pub(super) fn put_new_eni(&mut self, eni: &Eni, stage: EniStage) {
+        let entry = EniEntry {
+            id: eni.id.clone(),
+            mac: eni.mac,
+            vswitch: eni.vswitch.clone(),
+            stage,
+            gateway: DualStack::default(),
+            subnet: DualStack::default(),
+        };
+        self.record(Change::Put(Entry::Eni(entry)));
+        for ip in &eni.addresses {
+            self.put_fresh(ip.address, &eni.id, ip.primary);
+        }
+    }
+
+    pub(super) fn put_fresh(&mut self, address: IpAddr, eni: &EniId, primary: bool) {
+        if self
+            .ledger
+            .address(address)
+            .is_some_and(|entry| entry.eni == *eni)
+        {
+            return;
+        }
+        let eni = eni.clone();
+        let state = AddressState::Fresh;
+        self.put_address(AddressEntry {
+            address,
+            eni,
+            primary,
+            state,
+            unseen: 0,
+        });
+    }
+
+    fn compare(&mut self, eni: &Eni) -> bool {
+        self.progress(&eni.id).unseen = 0;
+        let listed: BTreeSet<IpAddr> = eni.addresses.iter().map(|ip| ip.address).collect();
+        let pending = self.ledger.intents().any(
+            |intent| matches!(&intent.call, IntentCall::AssignAddresses { eni: on, .. } if *on == eni.id),
+        );
+        for ip in eni.addresses.iter().filter(|_| !pending) {
+            self.put_fresh(ip.address, &eni.id, ip.primary);
+        }
+        let known: Vec<AddressEntry> = self.ledger.addresses_of(&eni.id).cloned().collect();
+        let mut complete = true;
+        for entry in known {
+            if listed.contains(&entry.address) {
+                if entry.unseen > 0 {
+                    self.put_address(AddressEntry { unseen: 0, ..entry });
+                }
+            } else {
+                complete &= self.address_missing(entry);
+            }
+        }
+        complete
+    }
+
+    fn address_missing(&mut self, entry: AddressEntry) -> bool {
+        let unseen = entry.unseen.saturating_add(1).min(UNSEEN_GONE);
+        if unseen < UNSEEN_GONE {
+            self.put_address(AddressEntry { unseen, ..entry });
+            return false;
+        }
+        match &entry.state {
+            AddressState::Assigned { to } => {
+                self.notice(Notice::AddressLost(entry.address, to.clone()));
+                if entry.unseen != unseen {
+                    self.put_address(AddressEntry { unseen, ..entry });
+                }
+            }
+            AddressState::Fresh
+            | AddressState::Idle { .. }
+            | AddressState::Resting { .. }
+            | AddressState::Releasing => {
+                self.record(Change::Delete(EntryKey::Address(entry.address)));
+            }
+        }
+        true
+    }
+
+    fn eni_missing(&mut self, id: &EniId) -> bool {
+        let progress = self.progress(id);
+        progress.unseen = progress.unseen.saturating_add(1);
+        if progress.unseen < UNSEEN_GONE {
+            return false;
+        }
+        self.forget_eni(id);
+        true
+    }
+}

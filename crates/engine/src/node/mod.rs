@@ -1,0 +1,296 @@
+//! The machine of one node: it answers the plugin, keeps a pool of addresses, and brings ENIs and
+//! their addresses from the cloud to the pods and back.
+//!
+//! One input is handled at a time; after each, [`Node::settle`] looks at the whole state and decides
+//! what is due. So nothing depends on the order in which outcomes arrive, and a machine rebuilt from
+//! the ledger after a crash finds its way from wherever it was.
+
+mod attach;
+mod eni;
+mod inventory;
+mod message;
+mod outbox;
+mod supply;
+mod view;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
+
+use model::{AttachmentKey, EniId, Mac, Timestamp, VSwitchId, net::Link};
+
+use self::{
+    attach::{Sweep, Work},
+    eni::EniProgress,
+    inventory::Poll,
+    outbox::Outbox,
+    supply::{Growth, IntentProgress, VSwitchState},
+};
+use crate::{
+    ledger::{AddressEntry, AddressState, Change, Entry, Ledger},
+    retry::{Backoff, Dice},
+};
+
+pub use self::{
+    message::{
+        Action, AddRequest, Attached, CloudAnswer, CloudCall, CloudFault, Config, Failure,
+        FailureKind, Input, Interface, Notice, OpNumber, Reply, RequestNumber,
+    },
+    view::{EniView, View},
+};
+
+/// How long a failed write to the ledger's store rests. A full disk does not heal in milliseconds,
+/// and pods wait: half a second costs at most that.
+const PERSIST_RETRY: Duration = Duration::from_millis(500);
+
+/// What a cloud call or observation was about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Op {
+    Intent(u64),
+    Attach(EniId),
+    Detach(EniId),
+    Delete(EniId),
+    Unassign(EniId, Vec<IpAddr>),
+    Inspect(Vec<EniId>),
+    Inventory { sent: Timestamp },
+    Interfaces,
+    VSwitches,
+}
+
+/// The machine of one node.
+#[derive(Debug)]
+pub struct Node {
+    config: Config,
+    ledger: Ledger,
+    out: Outbox,
+    dice: Dice,
+    ops: BTreeMap<OpNumber, Op>,
+    op_last: u64,
+    intent_last: u64,
+    /// Attachments something is being done about.
+    work: BTreeMap<AttachmentKey, Work>,
+    /// ADDs without an address, first come first served.
+    waiting: VecDeque<(RequestNumber, AddRequest)>,
+    /// Attachments whose DEL was answered, and when it started.
+    settled: BTreeMap<AttachmentKey, Timestamp>,
+    sweeps: Vec<Sweep>,
+    links: BTreeMap<Mac, Link>,
+    links_wanted: Poll,
+    progress: BTreeMap<EniId, EniProgress>,
+    intents: BTreeMap<u64, IntentProgress>,
+    vswitches: BTreeMap<VSwitchId, VSwitchState>,
+    vswitch_poll: Poll,
+    growth: Growth,
+    inventory: Poll,
+    interfaces: Poll,
+    /// Addresses the kernel was seen to route to pods that the ledger does not know.
+    occupied: BTreeSet<IpAddr>,
+}
+
+impl Node {
+    /// A machine that goes on from `ledger`. `occupied` are the addresses the kernel routes to pods;
+    /// those without an attachment are not handed out, whatever the ledger says. `seed` spreads retries.
+    pub fn new(config: Config, ledger: Ledger, occupied: BTreeSet<IpAddr>, seed: u64) -> Self {
+        let held = |address: &IpAddr| {
+            ledger
+                .attachments()
+                .any(|a| a.addresses.iter().any(|(_, held)| held == address))
+        };
+        let occupied = occupied
+            .into_iter()
+            .filter(|address| !held(address))
+            .collect();
+        let intent_last = ledger.intents().map(|intent| intent.id).max().unwrap_or(0);
+        Self {
+            config,
+            ledger,
+            out: Outbox::default(),
+            dice: Dice::new(seed),
+            ops: BTreeMap::new(),
+            op_last: 0,
+            intent_last,
+            work: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            settled: BTreeMap::new(),
+            sweeps: Vec::new(),
+            links: BTreeMap::new(),
+            links_wanted: Poll::default(),
+            progress: BTreeMap::new(),
+            intents: BTreeMap::new(),
+            vswitches: BTreeMap::new(),
+            vswitch_poll: Poll::default(),
+            growth: Growth::default(),
+            inventory: Poll::default(),
+            interfaces: Poll::default(),
+            occupied,
+        }
+    }
+
+    /// Takes one input. Actions may be due afterwards.
+    pub fn handle(&mut self, now: Timestamp, input: Input) {
+        match input {
+            Input::Add(number, request) => self.add(now, number, *request),
+            Input::Del {
+                request,
+                key,
+                started,
+            } => self.del(now, request, key, started),
+            Input::Check(number, key) => self.check(number, key),
+            Input::Gc {
+                request,
+                started,
+                valid,
+            } => self.gc(now, request, started, &valid),
+            Input::Persisted(batch) => self.out.persisted(batch),
+            Input::PersistFailed(batch, reason) => {
+                self.out.failed(batch, now.after(PERSIST_RETRY));
+                self.notice(Notice::KernelFailed(format!(
+                    "writing the ledger: {reason}"
+                )));
+            }
+            Input::Cloud(op, result) => self.cloud_done(now, op, result),
+            Input::Interfaces(op, result) => self.interfaces_read(now, op, result),
+            Input::Links(links) => self.links_read(now, links),
+            Input::EniApplied(eni, result) => self.eni_applied(now, &eni, result),
+            Input::PodApplied(key, result) => self.pod_applied(now, key, result),
+            Input::PodChecked(key, result) => self.pod_checked(now, key, result),
+            Input::PodRemoved(key, result) => self.pod_removed(now, key, result),
+            Input::Configured(config) => self.configured(*config),
+            Input::Tick => {}
+        }
+        self.settle(now);
+    }
+
+    /// The next thing to do, if anything is due.
+    pub fn poll_action(&mut self, now: Timestamp) -> Option<Action> {
+        self.out.poll(now)
+    }
+
+    /// When the machine wants to be ticked if nothing else happens.
+    pub fn deadline(&self, now: Timestamp) -> Option<Timestamp> {
+        let resting = self
+            .ledger
+            .addresses()
+            .filter_map(|entry| match entry.state {
+                AddressState::Resting { until } if until > now => Some(until),
+                _ => None,
+            });
+        resting
+            .chain(self.out.deadline())
+            .chain(self.attach_deadlines())
+            .chain(self.eni_deadlines(now))
+            .chain(self.supply_deadlines(now))
+            .chain(self.poll_deadlines(now))
+            .min()
+    }
+
+    /// What the ledger says.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn settle(&mut self, now: Timestamp) {
+        self.expire(now);
+        self.serve_waiting(now);
+        self.retry_removals(now);
+        self.drive_enis(now);
+        self.plan_supply(now);
+        self.drive_intents(now);
+        self.drive_polls(now);
+    }
+
+    fn configured(&mut self, config: Config) {
+        if config.vswitches != self.config.vswitches {
+            self.vswitches.retain(|id, _| config.vswitches.contains(id));
+            self.vswitch_poll = Poll::default();
+        }
+        self.growth = Growth::default();
+        self.config = config;
+    }
+
+    fn cloud_done(
+        &mut self,
+        now: Timestamp,
+        number: OpNumber,
+        result: Result<CloudAnswer, CloudFault>,
+    ) {
+        let Some(op) = self.ops.remove(&number) else {
+            return;
+        };
+        match op {
+            Op::Intent(id) => self.intent_done(now, id, result),
+            Op::Attach(eni) => self.attach_done(now, &eni, result),
+            Op::Detach(eni) => self.detach_done(now, &eni, result),
+            Op::Delete(eni) => self.delete_done(now, &eni, result),
+            Op::Unassign(eni, addresses) => self.unassign_done(now, &eni, &addresses, result),
+            Op::Inspect(enis) => self.inspected(now, &enis, result),
+            Op::Inventory { sent } => self.inventory_done(now, sent, result),
+            Op::VSwitches => self.vswitches_done(now, result),
+            Op::Interfaces => self.interfaces.in_flight = false,
+        }
+    }
+
+    fn start(&mut self, op: Op) -> OpNumber {
+        self.op_last += 1;
+        let number = OpNumber(self.op_last);
+        self.ops.insert(number, op);
+        number
+    }
+
+    fn call(&mut self, op: Op, call: CloudCall) {
+        let number = self.start(op);
+        self.out.emit(Action::Cloud(number, call));
+    }
+
+    /// Records a change; one that would break an invariant is dropped and reported, because a wrong
+    /// ledger is worse than a pod that waits.
+    fn record(&mut self, change: Change) -> bool {
+        match self.ledger.apply(&change) {
+            Ok(()) => {
+                self.out.record(change);
+                true
+            }
+            Err(violation) => {
+                self.notice(Notice::Defect(violation.to_string()));
+                false
+            }
+        }
+    }
+
+    fn put_address(&mut self, entry: AddressEntry) -> bool {
+        self.record(Change::Put(Entry::Address(entry)))
+    }
+
+    fn set_address(&mut self, address: IpAddr, state: AddressState) {
+        if let Some(entry) = self.ledger.address(address) {
+            let entry = AddressEntry {
+                state,
+                ..entry.clone()
+            };
+            self.put_address(entry);
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.out.emit(Action::Notice(notice));
+    }
+
+    fn reply(&mut self, request: RequestNumber, reply: Reply) {
+        self.out.emit(Action::Reply(request, reply));
+    }
+
+    fn fail(&mut self, request: RequestNumber, kind: FailureKind, message: impl Into<String>) {
+        let message = message.into();
+        self.reply(request, Reply::Failed(Failure { kind, message }));
+    }
+
+    fn cloud_failed(&mut self, what: &str, fault: &CloudFault) {
+        self.notice(Notice::CloudFailed(format!("{what}: {}", fault.text)));
+    }
+
+    fn wait(&mut self, backoff: Backoff, failures: u32) -> Duration {
+        backoff.wait(failures, &mut self.dice)
+    }
+}

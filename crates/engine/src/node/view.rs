@@ -1,0 +1,104 @@
+//! What a person may ask a node: its ENIs, what each address does, who waits and for what.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use model::{EniId, Mac, Timestamp, VSwitchId};
+use serde::{Deserialize, Serialize};
+
+use super::Node;
+use crate::ledger::{AddressState, EniStage};
+
+/// A node at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Its ENIs.
+    pub enis: Vec<EniView>,
+    /// Addresses ready for the next pod.
+    pub idle: u32,
+    /// Addresses held by pods.
+    pub assigned: u32,
+    /// Addresses at rest.
+    pub resting: u32,
+    /// ADDs that wait.
+    pub waiting: u32,
+    /// What they wait for.
+    pub waiting_for: Option<String>,
+    /// Calls that create something and have no answer yet.
+    pub open_calls: u32,
+}
+
+/// An ENI of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EniView {
+    /// Its id.
+    pub id: EniId,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its vSwitch.
+    pub vswitch: VSwitchId,
+    /// How far it has come.
+    pub stage: EniStage,
+    /// Whether pods can use it.
+    pub usable: bool,
+    /// Its link on the node.
+    pub link: Option<String>,
+    /// What each address does: `idle`, `resting`, `new`, `releasing`, or the pod that holds it.
+    pub addresses: BTreeMap<IpAddr, String>,
+}
+
+impl Node {
+    /// The node as it is at `now`.
+    pub fn view(&self, now: Timestamp) -> View {
+        let (mut assigned, mut resting) = (0, 0);
+        for entry in self.ledger.addresses() {
+            match entry.state {
+                AddressState::Assigned { .. } => assigned += 1,
+                AddressState::Resting { until } if until > now => resting += 1,
+                _ => {}
+            }
+        }
+        let waiting = u32::try_from(self.waiting_count()).unwrap_or(u32::MAX);
+        View {
+            enis: self
+                .ledger
+                .enis()
+                .map(|eni| self.eni_view(&eni.id, now))
+                .collect::<Option<_>>()
+                .unwrap_or_default(),
+            idle: self.idle(now),
+            assigned,
+            resting,
+            waiting,
+            waiting_for: (waiting > 0).then(|| self.waiting_for(now)),
+            open_calls: u32::try_from(self.ledger.intents().count()).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn eni_view(&self, id: &EniId, now: Timestamp) -> Option<EniView> {
+        let eni = self.ledger.eni(id)?;
+        let addresses = self.ledger.addresses_of(id).map(|entry| {
+            let doing = match &entry.state {
+                _ if entry.unseen > 0 => "uncertain".into(),
+                AddressState::Fresh => "new".into(),
+                AddressState::Idle { .. } => "idle".into(),
+                AddressState::Resting { until } if *until > now => "resting".into(),
+                AddressState::Resting { .. } => "idle".into(),
+                AddressState::Releasing => "releasing".into(),
+                AddressState::Assigned { to } => match self.ledger.attachment(to) {
+                    Some(attachment) => attachment.pod.to_string(),
+                    None => to.to_string(),
+                },
+            };
+            (entry.address, doing)
+        });
+        Some(EniView {
+            id: eni.id.clone(),
+            mac: eni.mac,
+            vswitch: eni.vswitch.clone(),
+            stage: eni.stage,
+            usable: self.eni_usable(id),
+            link: self.eni_link(id).map(|link| link.name.to_string()),
+            addresses: addresses.collect(),
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! Kernel state as data: what a decision wants on the node and in a pod, for `datapath` to apply,
+//! to compare and to remove.
+//!
+//! Every object names its link; nothing here holds an interface index except through a table id,
+//! because indexes belong to the kernel of the moment.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{InterfaceName, Mac};
+
+/// Rules that send packets *to* a pod to the main table (what other software on a node looks for).
+pub const RULE_PRIORITY_TO_POD: u32 = 512;
+/// Rules that send packets *from* a pod to the table of its ENI.
+pub const RULE_PRIORITY_FROM_POD: u32 = 2048;
+/// The main routing table, RT_TABLE_MAIN (include/uapi/linux/rtnetlink.h).
+pub const TABLE_MAIN: u32 = 254;
+/// The table of an ENI is this plus its interface index on the node.
+pub const ENI_TABLE_BASE: u32 = 1000;
+/// Who made a route or a rule: `RTPROT` value of ours, free in include/uapi/linux/rtnetlink.h and in
+/// iproute2's `rt_protos`. Only objects that carry it are ever removed.
+pub const PROTOCOL_TERWAY: u8 = 157;
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Route {
+    /// Its table.
+    pub table: u32,
+    /// Its destination; `0.0.0.0/0` or `::/0` is the default route.
+    pub destination: IpNet,
+    /// The next hop; without one the destination is on the link itself.
+    pub gateway: Option<IpAddr>,
+    /// The link it leaves by.
+    pub link: InterfaceName,
+    /// Whether the kernel shall believe that the next hop is on the link.
+    pub onlink: bool,
+}
+
+/// A policy rule: packets from or to a network look into `table`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rule {
+    /// Lower is asked first.
+    pub priority: u32,
+    /// Source, when the rule asks for one.
+    pub from: Option<IpNet>,
+    /// Destination, when the rule asks for one.
+    pub to: Option<IpNet>,
+    /// Where to look.
+    pub table: u32,
+}
+
+/// A permanent neighbour entry.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// The address.
+    pub address: IpAddr,
+    /// Whose frames it gets.
+    pub mac: Mac,
+    /// On which link.
+    pub link: InterfaceName,
+}
+
+/// An address on a link.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LinkAddress {
+    /// The address with its prefix length.
+    pub address: IpNet,
+    /// The link.
+    pub link: InterfaceName,
+}
+
+/// A veth pair: one end on the node, one in the pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct VethPair {
+    /// The node's end.
+    pub host: InterfaceName,
+    /// MAC of the node's end.
+    pub host_mac: Mac,
+    /// The pod's end.
+    pub pod: InterfaceName,
+    /// MAC of the pod's end.
+    pub pod_mac: Mac,
+    /// MTU of both.
+    pub mtu: u32,
+}
+
+/// Everything one attachment needs in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PodNet {
+    /// The pair that joins pod and node.
+    pub veth: VethPair,
+    /// In the pod: addresses on its end.
+    pub pod_addresses: Vec<LinkAddress>,
+    /// In the pod: permanent neighbours.
+    pub pod_neighbours: Vec<Neighbour>,
+    /// In the pod: routes.
+    pub pod_routes: Vec<Route>,
+    /// On the node: routes.
+    pub host_routes: Vec<Route>,
+    /// On the node: rules.
+    pub host_rules: Vec<Rule>,
+}
+
+/// Everything one ENI needs on the node before a pod can use an address of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EniNet {
+    /// The ENI's link, found by its MAC.
+    pub link: InterfaceName,
+    /// MTU of it.
+    pub mtu: u32,
+    /// Its own addresses, so that the node speaks ARP and ND with an address the cloud knows here.
+    pub addresses: Vec<LinkAddress>,
+    /// Routes in the ENI's table.
+    pub routes: Vec<Route>,
+}
+
+/// In whose view of `/proc/sys` a value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SysctlScope {
+    /// The node's network namespace.
+    Node,
+    /// The pod's.
+    Pod,
+}
+
+/// One value under `/proc/sys`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// The node's view or the pod's.
+    pub scope: SysctlScope,
+    /// Path below `/proc/sys`, for example `net/ipv4/conf/eth1/rp_filter`.
+    pub path: String,
+    /// What shall stand there.
+    pub value: String,
+}
+
+/// A link of the node, as observed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Link {
+    /// Its name.
+    pub name: InterfaceName,
+    /// Its index, of which the ENI's table id is made.
+    pub index: u32,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Whether it is administratively up.
+    pub up: bool,
+}
