@@ -264,14 +264,14 @@ impl Node {
         match (result, &intent.call) {
             (Ok(CloudAnswer::Created(eni)), IntentCall::CreateEni(_)) => {
                 self.put_new_eni(&eni, EniStage::Created);
-                self.close(id);
+                self.succeeded(id);
             }
             (Ok(CloudAnswer::Assigned(addresses)), IntentCall::AssignAddresses { eni, .. }) => {
                 self.progress(eni).changed = now;
                 for address in addresses {
                     self.put_fresh(address, eni, false);
                 }
-                self.close(id);
+                self.succeeded(id);
             }
             (Ok(_), _) => {
                 let class = FaultClass::Unknown;
@@ -280,6 +280,12 @@ impl Node {
             }
             (Err(fault), _) => self.intent_failed(now, &intent, &fault),
         }
+    }
+
+    /// An answer that brought something: whatever stood in the way is gone.
+    fn succeeded(&mut self, id: u64) {
+        self.growth = Growth::default();
+        self.close(id);
     }
 
     fn close(&mut self, id: u64) {
@@ -441,7 +447,9 @@ impl Node {
 
     /// Why a pod has no address right now, in one sentence.
     pub(super) fn waiting_for(&self, now: Timestamp) -> String {
-        if self.growth.until > now {
+        if self.growth.until > now
+            || (self.ledger.intents().next().is_none() && !self.growth.reason.is_empty())
+        {
             return self.growth.reason.clone();
         }
         if let Some(intent) = self.ledger.intents().next() {

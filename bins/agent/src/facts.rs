@@ -1,0 +1,210 @@
+//! What the node machine must be told: `eni_conf`, the instance's metadata and its type's limits, put
+//! together; and put together again whenever the file changes.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, mpsc::SyncSender},
+    time::Duration,
+};
+
+use cloud::{Client, Credentials, Deadline, Keys, Metadata, Source, ecs};
+use engine::node::Config;
+use model::{InstanceId, InstanceLimits, Mac, RegionId, ZoneId};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{Settings, SettingsError},
+    driver::Message,
+    kernel::chain,
+};
+
+/// What asking the cloud for the node's facts may take, each time.
+const BUDGET: Duration = Duration::from_secs(30);
+
+/// What the first look at the metadata service may delay a restart that could do without.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// How often a failed attempt is repeated: a pod that waits for the first start loses this much.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// How often the file is looked at. kubelet brings a changed ConfigMap within a minute or so.
+const WATCH_PERIOD: Duration = Duration::from_secs(10);
+
+/// Where a mounted Secret holds an AccessKey.
+const KEY_DIRECTORY: &str = "/var/alibaba-addon-secret";
+
+/// MTU of pods and ENIs unless the CNI configuration says otherwise.
+const MTU: u32 = 1500;
+
+/// The tag that marks an ENI as made by an agent.
+const CREATOR: (&str, &str) = ("creator", "terway");
+
+/// Why the node machine cannot be told yet.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FactsError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error("the instance metadata service does not say what this node is")]
+    Metadata(#[source] cloud::MetadataError),
+    #[error("the endpoint of the cloud's API")]
+    Endpoint(#[source] cloud::ConfigError),
+    #[error("eni_conf key region_id")]
+    Region(#[source] model::IdError),
+    #[error("a client of the cloud's API")]
+    Client(#[source] cloud::ClientError),
+    #[error("asking the cloud for the limits of instance type {instance_type}")]
+    Limits {
+        instance_type: String,
+        #[source]
+        source: Box<cloud::CloudError>,
+    },
+    #[error("the cloud does not know instance type {0}")]
+    UnknownType(String),
+}
+
+/// What the cloud says of this node; kept, so that the agent starts without the cloud.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Known {
+    pub(crate) instance: InstanceId,
+    pub(crate) region: RegionId,
+    pub(crate) zone: ZoneId,
+    pub(crate) instance_type: String,
+    pub(crate) primary_mac: Mac,
+    pub(crate) limits: InstanceLimits,
+}
+
+/// A client of the cloud that signs with what the configuration and the node offer: the AccessKey of
+/// `eni_conf`, a mounted one, or the instance's RAM role. `settings` may be missing: then the last
+/// two are left.
+pub(crate) fn client(
+    settings: Option<&Settings>,
+    own: &RegionId,
+    metadata: &Arc<Metadata>,
+) -> Result<Client, FactsError> {
+    let configured = settings.and_then(|settings| settings.access_key.as_ref());
+    let key = configured.map(|key| Source::Static(Keys::permanent(&key.id, &key.secret)));
+    let directory = PathBuf::from(KEY_DIRECTORY);
+    let files = Source::Files {
+        id: directory.join("access-key-id"),
+        secret: directory.join("access-key-secret"),
+    };
+    let role = Source::InstanceRole(Arc::clone(metadata));
+    let credentials = Credentials::new(key.into_iter().chain([files, role]).collect());
+    let region = match settings.and_then(|settings| settings.region.as_deref()) {
+        Some(region) if !region.is_empty() => RegionId::new(region).map_err(FactsError::Region)?,
+        _ => own.clone(),
+    };
+    let config = cloud::Config::from_env(|name| std::env::var(name).ok(), region)
+        .map_err(FactsError::Endpoint)?;
+    Client::new(config, credentials).map_err(FactsError::Client)
+}
+
+/// The instance this is, if its metadata service answers at once.
+pub(crate) async fn instance_now(metadata: &Metadata) -> Option<InstanceId> {
+    let facts = metadata.instance(Deadline::within(FIRST_LOOK)).await;
+    match facts {
+        Ok(facts) => Some(facts.instance),
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "metadata does not answer; going on with what is known");
+            None
+        }
+    }
+}
+
+async fn look(settings: Option<&Settings>, metadata: &Arc<Metadata>) -> Result<Known, FactsError> {
+    let deadline = Deadline::within(BUDGET);
+    let facts = metadata
+        .instance(deadline)
+        .await
+        .map_err(FactsError::Metadata)?;
+    let client = client(settings, &facts.region, metadata)?;
+    let instance_type = facts.instance_type.clone();
+    let call = ecs::DescribeInstanceTypes {
+        types: vec![instance_type.clone()],
+    };
+    let answer = client.call(&call, deadline).await;
+    let answer = answer.map_err(|source| FactsError::Limits {
+        instance_type: instance_type.clone(),
+        source: Box::new(source),
+    })?;
+    let limits = answer.value.get(&instance_type).copied();
+    let limits = limits.ok_or_else(|| FactsError::UnknownType(instance_type.clone()))?;
+    Ok(Known {
+        instance: facts.instance,
+        region: facts.region,
+        zone: facts.zone,
+        instance_type,
+        primary_mac: facts.primary_mac,
+        limits,
+    })
+}
+
+/// What the cloud says of this node, asked for until it answers.
+pub(crate) async fn discover(settings: Option<&Settings>, metadata: &Arc<Metadata>) -> Known {
+    loop {
+        match look(settings, metadata).await {
+            Ok(known) => return known,
+            Err(error) => tracing::warn!(error = %chain(&error), "waiting for the node's facts"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// The node machine's configuration.
+pub(crate) fn config(settings: &Settings, known: &Known) -> Config {
+    let mut tags = settings.tags.clone();
+    tags.insert(CREATOR.0.into(), CREATOR.1.into());
+    Config {
+        instance: known.instance.clone(),
+        zone: known.zone.clone(),
+        primary_mac: known.primary_mac,
+        limits: known.limits,
+        enis_max: settings.enis_max(known.limits),
+        vswitches: settings
+            .vswitches
+            .get(&known.zone)
+            .cloned()
+            .unwrap_or_default(),
+        security_groups: settings.security_groups.clone(),
+        tags,
+        idle_min: settings.idle_min,
+        idle_max: settings.idle_max,
+        cooldown: settings.cooldown,
+        mtu: MTU,
+    }
+}
+
+/// Tells the driver the configuration whenever it differs from `last`: after the node's facts were
+/// asked for anew, and when the file changes. A file that makes no sense changes nothing and is
+/// complained about once.
+pub(crate) async fn watch(
+    path: PathBuf,
+    metadata: Arc<Metadata>,
+    mut last: Option<Config>,
+    driver: SyncSender<Message>,
+) {
+    let known = discover(Settings::load(&path).ok().as_ref(), &metadata).await;
+    let mut complaint = String::new();
+    loop {
+        match Settings::load(&path) {
+            Ok(settings) => {
+                complaint.clear();
+                let config = config(&settings, &known);
+                if last.as_ref() != Some(&config) {
+                    let message = Message::Configured(Box::new(config.clone()), known.clone());
+                    // Refused only when the queue is full; then the next round says it.
+                    last = driver.try_send(message).is_ok().then_some(config);
+                }
+            }
+            Err(error) => {
+                let text = chain(&error);
+                if text != complaint {
+                    let hint = "the last good configuration stays";
+                    tracing::error!(error = %text, hint, "the configuration cannot be used");
+                    complaint = text;
+                }
+            }
+        }
+        tokio::time::sleep(WATCH_PERIOD).await;
+    }
+}

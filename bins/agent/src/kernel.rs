@@ -1,0 +1,137 @@
+//! The threads that change the kernel: one sets up, one takes down. Within each, one thing after the
+//! other is enough, because the kernel takes one change of links at a time anyway (rtnl_lock); but
+//! deleting a link waits tens of milliseconds for packets under way, and no ADD shall wait behind that.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    os::fd::{AsFd, OwnedFd},
+    sync::mpsc::{Receiver, SyncSender},
+};
+
+use datapath::{Conntrack, Netlink};
+use engine::node::Input;
+use model::{
+    AttachmentKey, EniId,
+    family::host_net,
+    net::{EniNet, PodNet, TABLE_MAIN},
+};
+
+use crate::driver::Message;
+
+/// Work that may wait for the kernel: as many as requests may wait ([`crate::plugin::CONNECTIONS_MAX`])
+/// and an action for every ENI.
+pub(crate) const QUEUE_MAX: usize = 1024;
+
+/// The descriptors the plugin sent with a request. Dropped as soon as the work is done, because a held
+/// one keeps a dead pod's namespace alive.
+pub(crate) struct PodDescriptors {
+    pub(crate) namespace: OwnedFd,
+    pub(crate) netlink: OwnedFd,
+}
+
+/// One piece of work.
+pub(crate) enum Work {
+    ReadLinks,
+    ApplyEni(EniId, EniNet),
+    ApplyPod(AttachmentKey, Box<PodNet>, Option<PodDescriptors>),
+    CheckPod(AttachmentKey, Box<PodNet>, Option<PodDescriptors>),
+    RemovePod(AttachmentKey, Box<PodNet>),
+}
+
+/// The addresses the kernel routes to pods by routes of ours.
+pub(crate) fn occupied(netlink: &mut Netlink) -> datapath::Result<BTreeSet<IpAddr>> {
+    let observed = datapath::observe(netlink)?;
+    let to_pods = observed.routes.iter().filter(|route| {
+        route.table == TABLE_MAIN
+            && route.gateway.is_none()
+            && route.destination == host_net(route.destination.addr())
+    });
+    Ok(to_pods.map(|route| route.destination.addr()).collect())
+}
+
+/// Works until nobody can send work any more.
+pub(crate) fn run(mut netlink: Netlink, work: &Receiver<Work>, done: &SyncSender<Message>) {
+    let mut conntrack = Conntrack::open().map_err(|error| {
+        tracing::warn!(error = %chain(&error), "flows of released addresses will not be flushed");
+    });
+    while let Ok(work) = work.recv() {
+        let input = match work {
+            Work::ReadLinks => match netlink.links() {
+                Ok(links) => Input::Links(links),
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "listing links");
+                    Input::Links(Vec::new())
+                }
+            },
+            Work::ApplyEni(eni, net) => {
+                let result = datapath::apply_eni(&mut netlink, &net);
+                Input::EniApplied(eni, result.map_err(|error| chain(&error)))
+            }
+            Work::ApplyPod(key, net, pod) => {
+                let result = in_pod(pod, |pod, namespace| {
+                    datapath::apply_pod(&mut netlink, pod, namespace.as_fd(), &net)
+                });
+                Input::PodApplied(key, result)
+            }
+            Work::CheckPod(key, net, pod) => {
+                let result = in_pod(pod, |pod, namespace| {
+                    let lacked = datapath::check_pod(&mut netlink, pod, &net)?;
+                    if !lacked.is_empty() {
+                        datapath::apply_pod(&mut netlink, pod, namespace.as_fd(), &net)?;
+                    }
+                    Ok(lacked.iter().map(ToString::to_string).collect())
+                });
+                Input::PodChecked(key, result)
+            }
+            Work::RemovePod(key, net) => {
+                let result = datapath::remove_pod(&mut netlink, &net);
+                if let (Ok(()), Ok(conntrack)) = (&result, &mut conntrack) {
+                    flush(conntrack, &net);
+                }
+                Input::PodRemoved(key, result.map_err(|failures| failures.to_string()))
+            }
+        };
+        if done.send(Message::Input(input)).is_err() {
+            return;
+        }
+    }
+}
+
+fn in_pod<T>(
+    descriptors: Option<PodDescriptors>,
+    work: impl FnOnce(&mut Netlink, &OwnedFd) -> datapath::Result<T>,
+) -> Result<T, String> {
+    let Some(PodDescriptors { namespace, netlink }) = descriptors else {
+        return Err("the plugin sent no descriptors of the pod's namespace".into());
+    };
+    let mut pod = Netlink::from_fd(netlink).map_err(|error| chain(&error))?;
+    work(&mut pod, &namespace).map_err(|error| chain(&error))
+}
+
+/// A flow that outlives its pod would carry packets of the next holder of the address.
+fn flush(conntrack: &mut Conntrack, net: &PodNet) {
+    let addresses: BTreeMap<IpAddr, ()> = net
+        .pod_addresses
+        .iter()
+        .map(|entry| (entry.address.addr(), ()))
+        .collect();
+    for address in addresses.keys() {
+        match conntrack.flush(*address) {
+            Ok(count) => tracing::debug!(%address, count, "flushed flows"),
+            Err(error) => tracing::warn!(%address, error = %chain(&error), "flushing flows"),
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,137 @@
+//! The socket the plugin speaks to: one thread a connection reads the request, makes sure the pod
+//! exists, and hands everything to the driver, which answers on the same connection.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::SyncSender,
+    },
+    thread,
+    time::Duration,
+};
+
+use model::Timestamp;
+use wire::{
+    cni::{Code, Error},
+    message::{CONTRACT, Reply, Request, Verb},
+    socket::{Connection, Listener, SocketError},
+};
+
+use crate::{
+    driver::{Asked, Message},
+    kernel::PodDescriptors,
+    pods::Pods,
+};
+
+/// Connections at once: kubelet's most pods a node, 256, an ADD and a DEL of each.
+pub(crate) const CONNECTIONS_MAX: usize = 512;
+
+/// What a peer may take to send its request, and to take its answer: both are one packet of a program
+/// on the same machine.
+const EXCHANGE: Duration = Duration::from_secs(5);
+
+/// A reading thread needs the message buffer on the heap and little else.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// Accepts connections for ever.
+pub(crate) fn serve(listener: &Listener, pods: &Arc<Pods>, driver: &SyncSender<Message>) {
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        let connection = match listener.accept(EXCHANGE) {
+            Ok(connection) => connection,
+            Err(error @ SocketError::Stranger(_)) => {
+                tracing::warn!(%error, "refused a connection");
+                continue;
+            }
+            Err(error) => {
+                tracing::error!(error = %crate::kernel::chain(&error), "accepting a connection");
+                thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+        };
+        if open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
+            open.fetch_sub(1, Ordering::Relaxed);
+            refuse(
+                &connection,
+                Error::new(
+                    Code::TryLater,
+                    "the agent serves as many requests as it can",
+                ),
+            );
+            continue;
+        }
+        let (pods, driver, held) = (Arc::clone(pods), driver.clone(), Arc::clone(&open));
+        let reader = thread::Builder::new()
+            .name("request".into())
+            .stack_size(STACK_BYTES);
+        let spawned = reader.spawn(move || {
+            read(connection, &pods, &driver);
+            held.fetch_sub(1, Ordering::Relaxed);
+        });
+        if let Err(error) = spawned {
+            open.fetch_sub(1, Ordering::Relaxed);
+            tracing::error!(%error, "starting a thread for a request");
+        }
+    }
+}
+
+fn read(connection: Connection, pods: &Pods, driver: &SyncSender<Message>) {
+    let (request, descriptors) = match connection.receive::<Request>() {
+        Ok(received) => received,
+        Err(SocketError::Closed) => return,
+        Err(error) => {
+            let error = Error::new(Code::Undecodable, crate::kernel::chain(&error));
+            return refuse(&connection, error);
+        }
+    };
+    if let Err(error) = check(&request, pods) {
+        return refuse(&connection, error);
+    }
+    let asked = Asked {
+        request,
+        descriptors: pair(descriptors),
+        connection,
+    };
+    // The driver is gone only when the agent ends; the plugin sees the connection close.
+    let _ = driver.send(Message::Asked(Box::new(asked)));
+}
+
+fn check(request: &Request, pods: &Pods) -> Result<(), Error> {
+    if request.contract != CONTRACT {
+        let message = format!(
+            "the plugin speaks contract {}, this agent speaks {CONTRACT}; one of them is to be upgraded",
+            request.contract
+        );
+        return Err(Error::new(Code::TryLater, message));
+    }
+    match &request.verb {
+        Verb::Add { pod, uid, .. } => pods.expect(pod, uid.as_ref()),
+        _ => Ok(()),
+    }
+}
+
+fn pair(descriptors: Vec<OwnedFd>) -> Option<PodDescriptors> {
+    let mut descriptors = descriptors.into_iter();
+    let namespace = descriptors.next()?;
+    let netlink = descriptors.next()?;
+    Some(PodDescriptors { namespace, netlink })
+}
+
+fn refuse(connection: &Connection, error: Error) {
+    answer(connection, &Reply::from(error));
+}
+
+/// Sends the answer. Nobody there to take it is no failure: the runtime gave up and sends DEL.
+pub(crate) fn answer(connection: &Connection, reply: &Reply) {
+    if let Err(error) = connection.send(reply, &[]) {
+        tracing::debug!(error = %crate::kernel::chain(&error), "the plugin did not take its answer");
+    }
+}
+
+/// The node's wall clock, on which plugin and agent agree.
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp::EPOCH.after(since.unwrap_or_default())
+}

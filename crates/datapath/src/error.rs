@@ -1,0 +1,171 @@
+//! What can go wrong between us and the kernel, one variant per failed step.
+//!
+//! Every message names the operation and its object ("adding route 10.0.0.5/32 dev cali0 table 254"),
+//! so that a log line is enough to repeat it by hand. Nothing here decides what to do about it.
+
+use std::{fmt, io};
+
+use model::InterfaceName;
+
+/// The result of an operation on the kernel.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No socket to the kernel could be made or set up.
+    #[error("setting up a netlink socket ({step}): {source}")]
+    Socket {
+        /// Which call.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A descriptor that was handed over is something else than it should be.
+    #[error(
+        "the descriptor handed over as a netlink socket is {found}; it must be an AF_NETLINK socket \
+         of protocol NETLINK_ROUTE, opened inside the pod's network namespace"
+    )]
+    NotRouteSocket {
+        /// What it is instead.
+        found: String,
+    },
+    /// The kernel took no request or gave no answer.
+    #[error("{doing}: talking to the kernel ({step}): {source}")]
+    Transport {
+        /// The operation.
+        doing: String,
+        /// Which call.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel refused the operation.
+    #[error("{doing}: {source}{}", Detail(.detail))]
+    Refused {
+        /// The operation.
+        doing: String,
+        /// The kernel's error number.
+        source: io::Error,
+        /// The kernel's own words, when it gave some (netlink extended acknowledgement).
+        detail: Option<String>,
+    },
+    /// The kernel's answer is not of the form the protocol promises.
+    #[error("{doing}: the kernel's answer cannot be read: {what}")]
+    Malformed {
+        /// The operation.
+        doing: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A list changed under every attempt to read it.
+    #[error("{doing}: the list changed during each of {attempts} attempts; try again")]
+    Unstable {
+        /// The operation.
+        doing: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// A link the plan names does not exist.
+    #[error("{doing}: there is no link {link}")]
+    NoLink {
+        /// The operation.
+        doing: String,
+        /// The missing link.
+        link: InterfaceName,
+    },
+    /// A name is taken by a link that is not ours to remove.
+    #[error(
+        "creating veth {link}: the name is taken {place} by {holder}; remove or rename that link"
+    )]
+    NameTaken {
+        /// The name.
+        link: InterfaceName,
+        /// In which namespace.
+        place: &'static str,
+        /// What holds it.
+        holder: String,
+    },
+    /// The plan itself cannot be put into kernel terms.
+    #[error("{object} cannot be applied: {why}")]
+    Plan {
+        /// The object of the plan.
+        object: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The kernel was built without something.
+    #[error("this kernel has no {what}")]
+    Unsupported {
+        /// What it lacks.
+        what: &'static str,
+    },
+}
+
+impl Error {
+    /// The kernel's error number, when it was the kernel that refused.
+    pub fn os_error(&self) -> Option<i32> {
+        match self {
+            Error::Socket { source, .. }
+            | Error::Transport { source, .. }
+            | Error::Refused { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+}
+
+/// The kernel's words behind its error number, if there are any.
+struct Detail<'a>(&'a Option<String>);
+
+impl fmt::Display for Detail<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(text) => write!(out, ": {text}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that failed in an operation that goes on after a failure. Never empty.
+#[derive(Debug)]
+pub struct Failures(Vec<Error>);
+
+impl Failures {
+    /// `Ok` without failures, else all of them.
+    pub(crate) fn from_list(list: Vec<Error>) -> std::result::Result<(), Failures> {
+        if list.is_empty() {
+            Ok(())
+        } else {
+            Err(Failures(list))
+        }
+    }
+
+    /// The failures, in the order they happened.
+    pub fn list(&self) -> &[Error] {
+        &self.0
+    }
+}
+
+impl From<Error> for Failures {
+    fn from(error: Error) -> Self {
+        Failures(vec![error])
+    }
+}
+
+impl fmt::Display for Failures {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                out.write_str("; ")?;
+            }
+            write!(out, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failures {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.first().map(|error| error as _)
+    }
+}

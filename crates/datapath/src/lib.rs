@@ -1,0 +1,36 @@
+//! The only kernel I/O of the node: links, addresses, neighbours, routes and rules by netlink.
+//!
+//! Callers hand in plans (`model::net`) and get them applied, removed, observed and compared. What a
+//! plan should say is decided elsewhere; nothing here knows pods, ENI ids, the cloud or Kubernetes.
+//!
+//! Every call blocks for the time the kernel takes (about a millisecond), so an asynchronous caller
+//! runs it on a thread of its own. Work inside a pod goes through a socket that somebody else opened
+//! there: a netlink socket acts in the namespace it was opened in, so CAP_NET_ADMIN is enough and no
+//! thread ever changes its namespace.
+
+mod batch;
+mod check;
+mod conntrack;
+mod decode;
+mod encode;
+mod eni;
+mod error;
+mod exchange;
+mod frame;
+mod leftover;
+mod netlink;
+mod object;
+mod observe;
+mod pod;
+mod rules;
+mod socket;
+mod veth;
+
+pub use check::{Difference, Side, check_pod, diff_eni, diff_pod};
+pub use conntrack::Conntrack;
+pub use eni::{apply_eni, remove_eni};
+pub use error::{Error, Failures, Result};
+pub use leftover::{Leftover, leftovers, remove_leftover};
+pub use netlink::Netlink;
+pub use observe::{Observed, ObservedLink, observe};
+pub use pod::{apply_pod, remove_pod};

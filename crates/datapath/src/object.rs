@@ -1,0 +1,75 @@
+//! Kernel objects in words, as errors and differences name them.
+//!
+//! The wording follows iproute2, so that an operator can paste it behind `ip`. Nothing here talks to
+//! the kernel.
+
+use std::fmt;
+
+use model::{
+    InterfaceName,
+    net::{LinkAddress, Neighbour, Route, Rule, VethPair},
+};
+
+/// A kernel object or a list of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Object<'a> {
+    Link(&'a InterfaceName),
+    Veth(&'a VethPair),
+    Address(&'a LinkAddress),
+    Neighbour(&'a Neighbour),
+    Route(&'a Route),
+    Rule(&'a Rule),
+    /// Whatever rule of ours has this priority and selector, in any table.
+    RuleInAnyTable(&'a Rule),
+    NamespaceId,
+    /// All objects of one sort.
+    All(&'static str),
+}
+
+impl fmt::Display for Object<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Object::Link(name) => write!(out, "link {name}"),
+            Object::Veth(pair) => write!(out, "veth {} with peer {}", pair.host, pair.pod),
+            Object::Address(a) => write!(out, "address {} dev {}", a.address, a.link),
+            Object::Neighbour(n) => {
+                write!(
+                    out,
+                    "neighbour {} lladdr {} dev {}",
+                    n.address, n.mac, n.link
+                )
+            }
+            Object::Route(route) => route_text(out, route),
+            Object::Rule(rule) => {
+                rule_text(out, rule)?;
+                write!(out, " table {}", rule.table)
+            }
+            Object::RuleInAnyTable(rule) => rule_text(out, rule),
+            Object::NamespaceId => out.write_str("id of the pod's network namespace"),
+            Object::All(sort) => write!(out, "all {sort}"),
+        }
+    }
+}
+
+fn route_text(out: &mut fmt::Formatter<'_>, route: &Route) -> fmt::Result {
+    write!(out, "route {}", route.destination)?;
+    if let Some(gateway) = route.gateway {
+        write!(out, " via {gateway}")?;
+    }
+    write!(out, " dev {} table {}", route.link, route.table)?;
+    if route.onlink {
+        out.write_str(" onlink")?;
+    }
+    Ok(())
+}
+
+fn rule_text(out: &mut fmt::Formatter<'_>, rule: &Rule) -> fmt::Result {
+    write!(out, "rule priority {}", rule.priority)?;
+    if let Some(from) = rule.from {
+        write!(out, " from {from}")?;
+    }
+    if let Some(to) = rule.to {
+        write!(out, " to {to}")?;
+    }
+    Ok(())
+}

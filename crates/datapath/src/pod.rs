@@ -1,0 +1,208 @@
+//! One pod: everything its plan names, on the node and in its namespace.
+//!
+//! Applying is safe to repeat and ends complete from any half-done state; removing is safe to repeat
+//! and goes on after a failure. Undoing a failed application is the caller's, by removing.
+
+use std::os::fd::BorrowedFd;
+
+use ipnet::IpNet;
+use model::{
+    InterfaceName,
+    net::{LinkAddress, Neighbour, PodNet, Route, Rule},
+};
+use netlink_packet_route::RouteNetlinkMessage;
+
+use crate::{
+    encode,
+    error::{Error, Failures, Result},
+    exchange::{IfPresent, Request},
+    netlink::{
+        Netlink,
+        io_errno::{ENODEV, ENOENT, ESRCH},
+    },
+    object::Object,
+    rules,
+    veth::{self, Ends},
+};
+
+/// How the kernel says that what shall be removed is not there: a rule, a route, a link.
+const GONE: [i32; 3] = [ENOENT, ESRCH, ENODEV];
+
+/// Builds the attachment: the pair, then what is in the pod, then what leads to it on the node.
+///
+/// `host` is a socket of the node's namespace, `pod` one of the pod's, `pod_netns` the pod's
+/// namespace itself. Costs three batches when nothing stands in the way.
+///
+/// # Errors
+/// The first step that failed; those before it are done. The caller undoes them with [`remove_pod`].
+pub fn apply_pod(
+    host: &mut Netlink,
+    pod: &mut Netlink,
+    pod_netns: BorrowedFd<'_>,
+    plan: &PodNet,
+) -> Result<()> {
+    // Refuses an impossible plan before anything is made.
+    let rule_requests = rules::add_to_new_pod(&plan.host_rules)?;
+    let ends = veth::ensure(host, pod, pod_netns, &plan.veth)?;
+    apply_inside(pod, plan, ends)?;
+    apply_on_node(host, plan, ends, rule_requests)
+}
+
+fn apply_inside(pod: &mut Netlink, plan: &PodNet, ends: Ends) -> Result<()> {
+    let mut requests = vec![Request::new(
+        "setting up",
+        Object::Link(&plan.veth.pod),
+        &encode::set_up(ends.pod, plan.veth.mtu),
+    )];
+    let index = |netlink: &mut Netlink, link: &InterfaceName, object| match link {
+        link if *link == plan.veth.pod => Ok(ends.pod),
+        link => netlink.index_of(link, object),
+    };
+    for address in &plan.pod_addresses {
+        let index = index(pod, &address.link, Object::Address(address))?;
+        requests.push(add_address(address, index));
+    }
+    for neighbour in &plan.pod_neighbours {
+        let index = index(pod, &neighbour.link, Object::Neighbour(neighbour))?;
+        requests.push(add_neighbour(neighbour, index));
+    }
+    for route in &plan.pod_routes {
+        let index = index(pod, &route.link, Object::Route(route))?;
+        requests.push(add_route(route, index));
+    }
+    pod.carry_out(&requests, &[])
+}
+
+fn apply_on_node(
+    host: &mut Netlink,
+    plan: &PodNet,
+    ends: Ends,
+    rule_requests: Vec<Request<'_>>,
+) -> Result<()> {
+    let neighbours = node_neighbours(plan);
+    let mut requests: Vec<_> = neighbours
+        .iter()
+        .map(|neighbour| add_neighbour(neighbour, ends.host))
+        .collect();
+    for route in &plan.host_routes {
+        let index = match &route.link {
+            link if *link == plan.veth.host => ends.host,
+            link => host.index_of(link, Object::Route(route))?,
+        };
+        requests.push(add_route(route, index));
+    }
+    if !ends.fresh {
+        host.carry_out(&requests, &[])?;
+        return rules::reconcile(host, &plan.host_rules);
+    }
+    let first_rule = requests.len();
+    requests.extend(rule_requests);
+    let mut outcomes = host.exchange(&requests)?;
+    let rule_outcomes = outcomes.split_off(first_rule);
+    for (outcome, request) in outcomes.into_iter().zip(&requests) {
+        outcome.accept(request, &[])?;
+    }
+    if rules::added_cleanly(rule_outcomes, &requests[first_rule..])? {
+        return Ok(());
+    }
+    rules::reconcile(host, &plan.host_rules)
+}
+
+/// How the node reaches the pod's addresses on the link between them, which nobody else is on: the
+/// MAC is in the plan, so the node never asks. Asking would not even work at first, because the node's
+/// end has no usable IPv6 source until duplicate address detection is through (measured: 2 s).
+pub(crate) fn node_neighbours(plan: &PodNet) -> Vec<Neighbour> {
+    plan.host_routes
+        .iter()
+        .filter(|route| route.link == plan.veth.host && route.gateway.is_none())
+        .filter(|route| route.destination == IpNet::from(route.destination.addr()))
+        .map(|route| Neighbour {
+            address: route.destination.addr(),
+            mac: plan.veth.pod_mac,
+            link: plan.veth.host.clone(),
+        })
+        .collect()
+}
+
+/// An address, whether or not the link has it.
+pub(crate) fn add_address(address: &LinkAddress, index: u32) -> Request<'_> {
+    let message = RouteNetlinkMessage::NewAddress(encode::address(address, index));
+    Request::create(Object::Address(address), &message, IfPresent::Overwrite)
+}
+
+/// A permanent neighbour in the place of whatever is known of its address.
+fn add_neighbour(neighbour: &Neighbour, index: u32) -> Request<'_> {
+    let message = RouteNetlinkMessage::NewNeighbour(encode::neighbour(neighbour, index));
+    Request::create(Object::Neighbour(neighbour), &message, IfPresent::Overwrite)
+}
+
+/// A route that takes the place of another to the same destination in its table.
+pub(crate) fn add_route(route: &Route, index: u32) -> Request<'_> {
+    let message = RouteNetlinkMessage::NewRoute(encode::route(route, index));
+    Request::create(Object::Route(route), &message, IfPresent::Overwrite)
+}
+
+/// Removes the attachment from the node: the pair (the pod's end dies with the node's, and the routes
+/// over it too), the rules and the routes over other links. What is not there is fine.
+///
+/// A link that has the name of the node's end but another MAC is a newer sandbox's and stays, with
+/// its routes.
+///
+/// # Errors
+/// Everything that could not be removed; the rest is.
+pub fn remove_pod(host: &mut Netlink, plan: &PodNet) -> std::result::Result<(), Failures> {
+    let mut failures = Vec::new();
+    failures.extend(remove_rules(host, &plan.host_rules));
+    failures.extend(remove_pair(host, plan).err());
+    for route in &plan.host_routes {
+        if route.link != plan.veth.host {
+            failures.extend(remove_route(host, route).err());
+        }
+    }
+    Failures::from_list(failures)
+}
+
+/// Removes rules in one batch and returns what failed.
+fn remove_rules(host: &mut Netlink, rules: &[Rule]) -> Vec<Error> {
+    let (mut requests, mut failures) = (Vec::new(), Vec::new());
+    for rule in rules {
+        match rules::delete(rule) {
+            Ok(request) => requests.push(request),
+            Err(error) => failures.push(error),
+        }
+    }
+    match host.exchange(&requests) {
+        Ok(outcomes) => failures.extend(
+            outcomes
+                .into_iter()
+                .zip(&requests)
+                .filter_map(|(outcome, request)| outcome.accept(request, &GONE).err()),
+        ),
+        Err(error) => failures.push(error),
+    }
+    failures
+}
+
+fn remove_pair(host: &mut Netlink, plan: &PodNet) -> Result<()> {
+    match host.link(&plan.veth.host)? {
+        Some(link) if link.veth && link.mac == Some(plan.veth.host_mac) => {
+            veth::delete(host, &link)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a route of ours; without its link or its table it is gone already.
+pub(crate) fn remove_route(netlink: &mut Netlink, route: &Route) -> Result<()> {
+    let Some(link) = netlink.link(&route.link)? else {
+        return Ok(());
+    };
+    let message = RouteNetlinkMessage::DelRoute(encode::route(route, link.index));
+    let request = Request::new("deleting", Object::Route(route), &message);
+    remove(netlink, request)
+}
+
+/// Carries out a removal that may find nothing.
+pub(crate) fn remove(netlink: &mut Netlink, request: Request<'_>) -> Result<()> {
+    netlink.carry_out(&[request], &GONE)
+}

@@ -1,0 +1,25 @@
+//! The crate against the running kernel, with iproute2 as the independent witness of what it wrote.
+//!
+//! Needs root: every test makes namespaces of its own, unnamed ones that vanish with the last
+//! descriptor, and touches nothing outside them. Without root the tests fail and say so.
+
+#[cfg(test)]
+mod eni;
+#[cfg(test)]
+mod floor;
+#[cfg(test)]
+mod flows;
+#[cfg(test)]
+mod pod;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod removal;
+#[cfg(test)]
+mod repair;
+#[cfg(test)]
+mod sockets;
+#[cfg(test)]
+mod stage;
+#[cfg(test)]
+mod traffic;

@@ -1,0 +1,145 @@
+//! The node machine against a small model of its world: a cloud that grants, refuses and loses
+//! answers, a kernel, and a runtime that adds and deletes pods, with the agent killed at any step.
+//!
+//! After every step an address has one owner, in the ledger and among the answers given. When faults
+//! have stopped, every address is idle, resting or gone, and the ledger agrees with cloud and kernel.
+
+#[allow(clippy::unwrap_used, reason = "a test world: what does not hold fails the test")]
+mod world;
+
+use proptest::prelude::*;
+use world::{Step, World};
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..24u8).prop_map(Step::Add),
+        5 => (0..24u8).prop_map(Step::Del),
+        30 => (1..12u8).prop_map(Step::Deliver),
+        3 => (1..5_000u64).prop_map(Step::Wait),
+        1 => Just(Step::Kill),
+        1 => Just(Step::LoseAnswer),
+        1 => Just(Step::Throttle),
+        1 => Just(Step::EmptyDescribe),
+        1 => Just(Step::KernelRefuses),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, max_shrink_iters: 4_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_doubled_or_leaked(steps in prop::collection::vec(step(), 1..160)) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+            world.check();
+        }
+        world.calm();
+        world.check_at_rest();
+    }
+}
+
+#[test]
+fn a_pod_gets_an_address_and_gives_it_back() {
+    let mut world = World::new();
+    world.calm();
+    assert!(
+        world.view().idle >= 2,
+        "min_pool_size is kept: {:?}",
+        world.view()
+    );
+    world.step(Step::Add(1));
+    world.settle();
+    assert_eq!(world.view().assigned, 1);
+    world.step(Step::Del(1));
+    world.settle();
+    assert_eq!((world.view().assigned, world.view().resting), (0, 1));
+    world.calm();
+    world.check_at_rest();
+    // Two were kept idle beside the pod's, and its own came back: three, below the most to keep.
+    assert_eq!((world.view().resting, world.view().idle), (0, 3));
+}
+
+#[test]
+fn an_add_is_answered_in_time_when_the_cloud_says_nothing() {
+    let mut world = World::new();
+    world.cut_off();
+    world.step(Step::Add(1));
+    world.settle();
+    world.step(Step::Wait(90_001));
+    world.settle();
+    let failure = world.failure(1).expect("the ADD was answered");
+    assert!(failure.contains("got no address in time"), "{failure}");
+}
+
+#[test]
+fn a_restart_without_the_cloud_serves_from_the_ledger() {
+    let mut world = World::new();
+    world.calm();
+    world.cut_off();
+    world.step(Step::Kill);
+    world.step(Step::Add(1));
+    world.settle();
+    assert_eq!(world.view().assigned, 1, "{:?}", world.view());
+    assert!(world.failure(1).is_none());
+}
+
+#[test]
+fn a_full_vswitch_is_left_for_the_next() {
+    let mut world = World::new();
+    world.fill("vsw-1");
+    for pod in 0..6 {
+        world.step(Step::Add(pod));
+    }
+    world.calm();
+    assert_eq!(world.view().assigned, 6, "{:?}", world.view());
+    assert!(
+        world
+            .view()
+            .enis
+            .iter()
+            .any(|eni| eni.vswitch.as_str() == "vsw-2")
+    );
+}
+
+#[test]
+fn vswitches_that_do_not_exist_are_named_with_their_key() {
+    let mut world = World::new();
+    world.forget_vswitches();
+    world.step(Step::Add(1));
+    world.settle();
+    world.step(Step::Wait(90_001));
+    world.settle();
+    let failure = world.failure(1).expect("the ADD was answered");
+    assert!(failure.contains("eni_conf key vswitches"), "{failure}");
+}
+
+#[test]
+fn an_answer_without_the_primary_eni_removes_nothing() {
+    let mut world = World::new();
+    world.calm();
+    let before = world.view();
+    world.step(Step::Kill);
+    for _ in 0..5 {
+        world.step(Step::EmptyDescribe);
+        world.settle();
+        world.step(Step::Wait(20_000));
+    }
+    assert_eq!(world.view().enis, before.enis);
+}
+
+#[test]
+fn a_del_kills_the_add_that_started_before_it() {
+    let mut world = World::new();
+    world.cut_off();
+    world.step(Step::Add(1));
+    world.settle();
+    world.step(Step::Del(1));
+    world.settle();
+    assert!(
+        world
+            .failure(1)
+            .expect("the ADD was answered")
+            .contains("was deleted")
+    );
+}

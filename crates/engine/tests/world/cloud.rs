@@ -1,0 +1,308 @@
+//! A cloud as far as one node needs it: ENIs, addresses, tokens, quotas, and an attach that takes a
+//! second. Grants exactly what its limits allow.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use engine::node::{CloudAnswer, CloudCall, CloudFault, Config, Interface};
+use model::{
+    DualStack, Eni, EniId, EniKind, EniStatus, Exhausted, FaultClass, InterfaceName, Mac,
+    PrivateIp, Timestamp, VSwitch, VSwitchId, net::Link,
+};
+
+const ATTACH: Duration = Duration::from_secs(1);
+
+type Answer = Result<CloudAnswer, CloudFault>;
+
+pub(crate) struct Cloud {
+    config: Config,
+    enis: BTreeMap<EniId, Eni>,
+    attaching: BTreeMap<EniId, Timestamp>,
+    tokens: BTreeMap<String, CloudAnswer>,
+    vswitches: BTreeMap<VSwitchId, u32>,
+    made: u32,
+    addresses: u32,
+}
+
+fn refuse(class: FaultClass) -> Answer {
+    Err(CloudFault {
+        class,
+        text: format!("refused: {class}"),
+    })
+}
+
+impl Cloud {
+    pub(crate) fn new(config: &Config) -> Self {
+        let mut cloud = Self {
+            config: config.clone(),
+            enis: BTreeMap::new(),
+            attaching: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            vswitches: config
+                .vswitches
+                .iter()
+                .map(|id| (id.clone(), 200))
+                .collect(),
+            made: 0,
+            addresses: 0,
+        };
+        let mut primary = cloud.make(&config.vswitches[0].clone(), 1, BTreeMap::new());
+        primary.mac = config.primary_mac;
+        primary.kind = EniKind::Primary;
+        primary.status = EniStatus::InUse;
+        primary.instance = Some(config.instance.clone());
+        cloud.enis.insert(primary.id.clone(), primary);
+        cloud
+    }
+
+    fn make(&mut self, vswitch: &VSwitchId, count: u32, tags: BTreeMap<String, String>) -> Eni {
+        self.made += 1;
+        let last = u8::try_from(self.made).unwrap();
+        Eni {
+            id: EniId::new(format!("eni-{}", self.made)).unwrap(),
+            mac: Mac([0, 0x16, 0x3e, 1, 0, last]),
+            kind: EniKind::Secondary,
+            status: EniStatus::Available,
+            instance: None,
+            vswitch: vswitch.clone(),
+            vpc: None,
+            zone: self.config.zone.clone(),
+            security_groups: Vec::new(),
+            addresses: (0..count)
+                .map(|n| PrivateIp {
+                    address: self.next(),
+                    primary: n == 0,
+                })
+                .collect(),
+            tags,
+        }
+    }
+
+    fn next(&mut self) -> IpAddr {
+        self.addresses += 1;
+        IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + self.addresses))
+    }
+
+    pub(crate) fn fill(&mut self, vswitch: &str) {
+        self.vswitches.insert(VSwitchId::new(vswitch).unwrap(), 0);
+    }
+
+    pub(crate) fn forget_vswitches(&mut self) {
+        self.vswitches.clear();
+    }
+
+    pub(crate) fn secondary_enis(&self) -> BTreeMap<EniId, BTreeSet<IpAddr>> {
+        let secondary = self
+            .enis
+            .values()
+            .filter(|eni| eni.kind == EniKind::Secondary);
+        secondary
+            .map(|eni| {
+                (
+                    eni.id.clone(),
+                    eni.addresses.iter().map(|ip| ip.address).collect(),
+                )
+            })
+            .collect()
+    }
+
+    fn attached(&self) -> impl Iterator<Item = &Eni> {
+        self.enis
+            .values()
+            .filter(|eni| eni.status == EniStatus::InUse)
+    }
+
+    fn advance(&mut self, now: Timestamp) {
+        let due: Vec<EniId> = self
+            .attaching
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in due {
+            self.attaching.remove(&id);
+            self.enis.get_mut(&id).unwrap().status = EniStatus::InUse;
+        }
+    }
+
+    pub(crate) fn interfaces(&mut self, now: Timestamp) -> Vec<Interface> {
+        self.advance(now);
+        let gateway: IpAddr = "10.0.0.253".parse().unwrap();
+        self.attached()
+            .map(|eni| Interface {
+                mac: eni.mac,
+                eni: eni.id.clone(),
+                addresses: eni.addresses.iter().map(|ip| ip.address).collect(),
+                gateway: DualStack {
+                    v4: Some(gateway),
+                    v6: None,
+                },
+                subnet: DualStack {
+                    v4: Some("10.0.0.0/24".parse().unwrap()),
+                    v6: None,
+                },
+            })
+            .collect()
+    }
+
+    pub(crate) fn links(&mut self, now: Timestamp) -> Vec<Link> {
+        self.advance(now);
+        let link = |(index, eni): (u32, &Eni)| Link {
+            name: InterfaceName::new(format!(
+                "eth-{}",
+                eni.id.as_str().trim_start_matches("eni-")
+            ))
+            .unwrap(),
+            index,
+            mac: eni.mac,
+            up: true,
+        };
+        (2..).zip(self.attached()).map(link).collect()
+    }
+
+    pub(crate) fn call(&mut self, now: Timestamp, call: CloudCall) -> Answer {
+        self.advance(now);
+        match call {
+            CloudCall::CreateEni(token, create) => {
+                if let Some(answer) = self.tokens.get(token.as_str()) {
+                    return Ok(answer.clone());
+                }
+                if let Err(class) = self.take(&create.vswitch, create.address_count) {
+                    return refuse(class);
+                }
+                let eni = self.make(&create.vswitch, create.address_count, create.tags);
+                self.enis.insert(eni.id.clone(), eni.clone());
+                let answer = CloudAnswer::Created(eni);
+                self.tokens.insert(token.into(), answer.clone());
+                Ok(answer)
+            }
+            CloudCall::AssignAddresses(token, id, count) => {
+                if let Some(answer) = self.tokens.get(token.as_str()) {
+                    return Ok(answer.clone());
+                }
+                self.assign(&id, count).inspect(|answer| {
+                    self.tokens.insert(token.into(), answer.clone());
+                })
+            }
+            CloudCall::AttachEni(id) => self.attach(now, &id),
+            CloudCall::DetachEni(id) => self.change(&id, |eni| {
+                if eni.status != EniStatus::InUse {
+                    return Err(FaultClass::Conflict);
+                }
+                eni.status = EniStatus::Available;
+                eni.instance = None;
+                Ok(())
+            }),
+            CloudCall::DeleteEni(id) => {
+                let answer = self.change(&id, |eni| match eni.status {
+                    EniStatus::Available => Ok(()),
+                    _ => Err(FaultClass::Conflict),
+                });
+                if answer.is_ok() {
+                    self.enis.remove(&id);
+                }
+                answer
+            }
+            CloudCall::UnassignAddresses(id, addresses) => self.change(&id, |eni| {
+                eni.addresses
+                    .retain(|ip| ip.primary || !addresses.contains(&ip.address));
+                Ok(())
+            }),
+            CloudCall::DescribeNode => {
+                let here = self.enis.values().filter(|eni| eni.instance.is_some());
+                Ok(CloudAnswer::Enis(here.cloned().collect()))
+            }
+            CloudCall::DescribeEnis(ids) => {
+                let asked = ids.iter().filter_map(|id| self.enis.get(id).cloned());
+                Ok(CloudAnswer::Enis(asked.collect()))
+            }
+            CloudCall::DescribeVSwitches(ids) => {
+                let known = ids.into_iter().filter_map(|id| {
+                    let available_addresses = *self.vswitches.get(&id)?;
+                    let zone = self.config.zone.clone();
+                    let cidr = "10.0.0.0/24".parse().unwrap();
+                    Some(VSwitch {
+                        id,
+                        zone,
+                        available_addresses,
+                        cidr,
+                        ipv6_cidr: None,
+                    })
+                });
+                Ok(CloudAnswer::VSwitches(known.collect()))
+            }
+        }
+    }
+
+    fn take(&mut self, vswitch: &VSwitchId, count: u32) -> Result<(), FaultClass> {
+        let free = self.vswitches.get_mut(vswitch).ok_or(FaultClass::Invalid)?;
+        *free = free
+            .checked_sub(count)
+            .ok_or(FaultClass::Exhausted(Exhausted::VSwitch))?;
+        Ok(())
+    }
+
+    fn assign(&mut self, id: &EniId, count: u32) -> Answer {
+        let Some(eni) = self.enis.get(id) else {
+            return refuse(FaultClass::Gone);
+        };
+        let (has, vswitch) = (
+            u32::try_from(eni.addresses.len()).unwrap(),
+            eni.vswitch.clone(),
+        );
+        if has + count > self.config.limits.ipv4_per_eni {
+            return refuse(FaultClass::Exhausted(Exhausted::AddressPerEni));
+        }
+        if let Err(class) = self.take(&vswitch, count) {
+            return refuse(class);
+        }
+        let new: Vec<IpAddr> = (0..count).map(|_| self.next()).collect();
+        let eni = self.enis.get_mut(id).unwrap();
+        eni.addresses.extend(new.iter().map(|ip| PrivateIp {
+            address: *ip,
+            primary: false,
+        }));
+        Ok(CloudAnswer::Assigned(new))
+    }
+
+    fn attach(&mut self, now: Timestamp, id: &EniId) -> Answer {
+        let here = self
+            .enis
+            .values()
+            .filter(|eni| eni.instance.is_some())
+            .count();
+        if u32::try_from(here).unwrap() >= self.config.limits.enis {
+            return refuse(FaultClass::Exhausted(Exhausted::EniPerInstance));
+        }
+        let instance = self.config.instance.clone();
+        let answer = self.change(id, |eni| {
+            if eni.status != EniStatus::Available {
+                return Err(FaultClass::Conflict);
+            }
+            eni.status = EniStatus::Attaching;
+            eni.instance = Some(instance);
+            Ok(())
+        });
+        if answer.is_ok() {
+            self.attaching.insert(id.clone(), now.after(ATTACH));
+        }
+        answer
+    }
+
+    fn change(
+        &mut self,
+        id: &EniId,
+        change: impl FnOnce(&mut Eni) -> Result<(), FaultClass>,
+    ) -> Answer {
+        let Some(eni) = self.enis.get_mut(id) else {
+            return refuse(FaultClass::Gone);
+        };
+        match change(eni) {
+            Ok(()) => Ok(CloudAnswer::Accepted),
+            Err(class) => refuse(class),
+        }
+    }
+}

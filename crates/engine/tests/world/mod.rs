@@ -1,0 +1,444 @@
+//! One node's world: runtime, kernel and disk around the machine, one small step at a time.
+
+mod cloud;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
+
+use engine::{
+    ledger::{AddressState, Ledger},
+    node::{
+        Action, AddRequest, CloudFault, Config, Input, Node, OpNumber, Reply, RequestNumber, View,
+    },
+};
+use model::{
+    AttachmentKey, ContainerId, FaultClass, InstanceId, InstanceLimits, InterfaceName, Mac, PodKey,
+    SecurityGroupId, Timestamp, VSwitchId, ZoneId,
+};
+
+use self::cloud::Cloud;
+
+/// What may happen.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// The runtime adds a pod, or repeats its ADD.
+    Add(u8),
+    /// The runtime deletes it, or repeats its DEL.
+    Del(u8),
+    /// That many actions or outcomes are carried out or delivered.
+    Deliver(u8),
+    /// Milliseconds pass.
+    Wait(u64),
+    /// The agent dies and starts again from its disk.
+    Kill,
+    /// The next cloud call is carried out and its answer lost.
+    LoseAnswer,
+    /// The next cloud call is throttled.
+    Throttle,
+    /// The next describe answers nothing.
+    EmptyDescribe,
+    /// The next change of the kernel fails.
+    KernelRefuses,
+}
+
+#[derive(Default)]
+struct Faults {
+    lose: bool,
+    throttle: bool,
+    empty: bool,
+    kernel: bool,
+    cut_off: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Add(u8),
+    Del(u8),
+}
+
+#[derive(Debug, Default, Clone)]
+struct PodState {
+    generation: u32,
+    exists: bool,
+    failure: Option<String>,
+}
+
+pub(crate) struct World {
+    now: Timestamp,
+    config: Config,
+    node: Node,
+    disk: Ledger,
+    cloud: Cloud,
+    kernel: BTreeMap<AttachmentKey, BTreeSet<IpAddr>>,
+    inbox: VecDeque<Input>,
+    asked: BTreeMap<RequestNumber, Asked>,
+    requests: u64,
+    pods: BTreeMap<u8, PodState>,
+    /// Pods whose ADD was answered, until their DEL is.
+    given: BTreeMap<AttachmentKey, BTreeSet<IpAddr>>,
+    faults: Faults,
+}
+
+fn config() -> Config {
+    let vswitch = |id: &str| VSwitchId::new(id).unwrap();
+    Config {
+        instance: InstanceId::new("i-1").unwrap(),
+        zone: ZoneId::new("zone-a").unwrap(),
+        primary_mac: Mac([0, 0x16, 0x3e, 0, 0, 1]),
+        limits: InstanceLimits {
+            enis: 4,
+            ipv4_per_eni: 6,
+            ipv6_per_eni: 0,
+            enis_total: 4,
+            trunk: false,
+        },
+        enis_max: 3,
+        vswitches: vec![vswitch("vsw-1"), vswitch("vsw-2")],
+        security_groups: vec![SecurityGroupId::new("sg-1").unwrap()],
+        tags: BTreeMap::from([("creator".into(), "terway".into())]),
+        idle_min: 2,
+        idle_max: 4,
+        cooldown: Duration::from_secs(60),
+        mtu: 1500,
+    }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let (config, disk) = (config(), Ledger::default());
+        Self {
+            now: Timestamp::from_nanos(1_000_000_000_000),
+            node: Node::new(config.clone(), disk.clone(), BTreeSet::new(), 7),
+            cloud: Cloud::new(&config),
+            config,
+            disk,
+            kernel: BTreeMap::new(),
+            inbox: VecDeque::from([Input::Tick]),
+            asked: BTreeMap::new(),
+            requests: 0,
+            pods: BTreeMap::new(),
+            given: BTreeMap::new(),
+            faults: Faults::default(),
+        }
+    }
+
+    fn key(&self, pod: u8) -> AttachmentKey {
+        let generation = self.pods.get(&pod).map_or(0, |state| state.generation);
+        AttachmentKey {
+            container: ContainerId::new(format!("c{pod}-{generation}")).unwrap(),
+            interface: InterfaceName::new("eth0").unwrap(),
+        }
+    }
+
+    fn request(&mut self, asked: Asked) -> RequestNumber {
+        self.requests += 1;
+        let number = RequestNumber(self.requests);
+        self.asked.insert(number, asked);
+        number
+    }
+
+    pub(crate) fn step(&mut self, step: Step) {
+        // Time never stands still, so that "started before" is always decided.
+        self.now = self.now.after(Duration::from_micros(10));
+        match step {
+            Step::Add(pod) => self.add(pod),
+            Step::Del(pod) => self.del(pod),
+            Step::Deliver(count) => {
+                for _ in 0..count {
+                    self.deliver();
+                }
+            }
+            Step::Wait(millis) => {
+                self.now = self.now.after(Duration::from_millis(millis));
+                self.inbox.push_back(Input::Tick);
+            }
+            Step::Kill => self.kill(),
+            Step::LoseAnswer => self.faults.lose = true,
+            Step::Throttle => self.faults.throttle = true,
+            Step::EmptyDescribe => self.faults.empty = true,
+            Step::KernelRefuses => self.faults.kernel = true,
+        }
+    }
+
+    fn add(&mut self, pod: u8) {
+        let state = self.pods.entry(pod).or_default();
+        state.exists = true;
+        state.failure = None;
+        let number = self.request(Asked::Add(pod));
+        let request = AddRequest {
+            key: self.key(pod),
+            pod: PodKey::new("default", format!("pod-{pod}")).unwrap(),
+            uid: None,
+            netns: "/run/netns/x".into(),
+            started: self.now,
+            deadline: self.now.after(Duration::from_secs(90)),
+            mtu: None,
+        };
+        self.inbox.push_back(Input::Add(number, Box::new(request)));
+    }
+
+    fn del(&mut self, pod: u8) {
+        let request = Some(self.request(Asked::Del(pod)));
+        let input = Input::Del {
+            request,
+            key: self.key(pod),
+            started: self.now,
+        };
+        self.inbox.push_back(input);
+    }
+
+    /// Everything in memory is lost; disk, kernel and cloud stay. The runtime, whose calls broke, will
+    /// delete what it tried to add.
+    fn kill(&mut self) {
+        self.inbox.clear();
+        let occupied = self.kernel.values().flatten().copied().collect();
+        self.node = Node::new(self.config.clone(), self.disk.clone(), occupied, 7);
+        self.inbox.push_back(Input::Tick);
+        for asked in std::mem::take(&mut self.asked).into_values() {
+            let (Asked::Add(pod) | Asked::Del(pod)) = asked;
+            self.del(pod);
+        }
+    }
+
+    /// Carries out one action, or delivers one outcome.
+    fn deliver(&mut self) -> bool {
+        if let Some(action) = self.node.poll_action(self.now) {
+            self.carry_out(action);
+            return true;
+        }
+        let Some(input) = self.inbox.pop_front() else {
+            return false;
+        };
+        self.node.handle(self.now, input);
+        true
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Persist(batch, changes) => {
+                for change in &changes {
+                    self.disk
+                        .apply(change)
+                        .expect("the machine checked the change");
+                }
+                self.inbox.push_back(Input::Persisted(batch));
+            }
+            Action::Cloud(op, call) => self.call(op, call),
+            Action::ReadInterfaces(op) => {
+                let result = match self.faults.cut_off {
+                    true => Err("no answer".into()),
+                    false => Ok(self.cloud.interfaces(self.now)),
+                };
+                self.inbox.push_back(Input::Interfaces(op, result));
+            }
+            Action::ReadLinks => self
+                .inbox
+                .push_back(Input::Links(self.cloud.links(self.now))),
+            Action::ApplyEni(eni, _) => self.inbox.push_back(Input::EniApplied(eni, Ok(()))),
+            Action::ApplyPod(_, key, net) | Action::CheckPod(_, key, net) => {
+                let addresses = net
+                    .pod_addresses
+                    .iter()
+                    .map(|entry| entry.address.addr())
+                    .collect();
+                self.kernel.insert(key.clone(), addresses);
+                let result = self.kernel_says();
+                self.inbox.push_back(Input::PodApplied(key, result));
+            }
+            Action::RemovePod(key, _) => {
+                let result = self.kernel_says();
+                if result.is_ok() {
+                    self.kernel.remove(&key);
+                }
+                self.inbox.push_back(Input::PodRemoved(key, result));
+            }
+            Action::Reply(number, reply) => self.replied(number, reply),
+            Action::Notice(engine::node::Notice::Defect(text)) => panic!("defect: {text}"),
+            Action::Notice(_) => {}
+        }
+    }
+
+    fn kernel_says(&mut self) -> Result<(), String> {
+        if std::mem::take(&mut self.faults.kernel) {
+            Err("refused".into())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn call(&mut self, op: OpNumber, call: engine::node::CloudCall) {
+        let fault = |class| {
+            Err(CloudFault {
+                class,
+                text: "injected".into(),
+            })
+        };
+        let describes = matches!(
+            call,
+            engine::node::CloudCall::DescribeNode | engine::node::CloudCall::DescribeEnis(_)
+        );
+        let result = if self.faults.cut_off {
+            fault(FaultClass::Unknown)
+        } else if std::mem::take(&mut self.faults.throttle) {
+            fault(FaultClass::Throttled)
+        } else if describes && std::mem::take(&mut self.faults.empty) {
+            Ok(engine::node::CloudAnswer::Enis(Vec::new()))
+        } else {
+            let answer = self.cloud.call(self.now, call);
+            if std::mem::take(&mut self.faults.lose) {
+                fault(FaultClass::Unknown)
+            } else {
+                answer
+            }
+        };
+        self.inbox.push_back(Input::Cloud(op, result));
+    }
+
+    fn replied(&mut self, number: RequestNumber, reply: Reply) {
+        let Some(asked) = self.asked.remove(&number) else {
+            return;
+        };
+        match (asked, reply) {
+            (Asked::Add(_), Reply::Attached(attached)) => {
+                let addresses = attached
+                    .attachment
+                    .addresses
+                    .iter()
+                    .map(|(_, ip)| *ip)
+                    .collect();
+                self.given
+                    .insert(attached.attachment.key.clone(), addresses);
+            }
+            (Asked::Add(pod), Reply::Failed(failure)) => {
+                self.pods.entry(pod).or_default().failure = Some(failure.message);
+                // As runtimes do after a failed ADD.
+                self.del(pod);
+            }
+            (Asked::Del(pod), Reply::Done) => {
+                let key = self.key(pod);
+                let busy = self.asked.values().any(|other| *other == Asked::Add(pod));
+                self.given.remove(&key);
+                if !busy {
+                    let state = self.pods.entry(pod).or_default();
+                    state.generation += 1;
+                    state.exists = false;
+                }
+            }
+            (Asked::Del(pod), Reply::Failed(_)) => self.del(pod),
+            (asked, reply) => panic!("{asked:?} was answered {reply:?}"),
+        }
+    }
+
+    /// Delivers everything that is there, without letting time pass.
+    pub(crate) fn settle(&mut self) {
+        let mut steps = 0;
+        while self.deliver() {
+            self.now = self.now.after(Duration::from_micros(1));
+            steps += 1;
+            assert!(
+                steps < 20_000,
+                "the machine never comes to rest: {:?}",
+                self.view()
+            );
+        }
+    }
+
+    /// Faults stop, and forty minutes pass.
+    pub(crate) fn calm(&mut self) {
+        self.faults = Faults::default();
+        let end = self.now.after(Duration::from_secs(2_400));
+        for _ in 0..2_000 {
+            self.settle();
+            let next = self.node.deadline(self.now).unwrap_or(end);
+            if next >= end {
+                self.now = end;
+                return;
+            }
+            self.now = next.max(self.now.after(Duration::from_micros(1)));
+            self.inbox.push_back(Input::Tick);
+        }
+        panic!("the machine asks for the time more than 2,000 times in 40 minutes");
+    }
+
+    pub(crate) fn check(&self) {
+        let mut owners = BTreeMap::new();
+        for (key, addresses) in &self.given {
+            for address in addresses {
+                let other = owners.insert(*address, key);
+                assert!(
+                    other.is_none(),
+                    "{address} was given to {key} and {other:?}"
+                );
+            }
+        }
+        for attachment in self.node.ledger().attachments() {
+            for (_, address) in attachment.addresses.iter() {
+                let state = self
+                    .node
+                    .ledger()
+                    .address(*address)
+                    .map(|entry| &entry.state);
+                let held =
+                    matches!(state, Some(AddressState::Assigned { to }) if *to == attachment.key);
+                assert!(held, "{address} of {} is {state:?}", attachment.key);
+            }
+        }
+    }
+
+    pub(crate) fn check_at_rest(&self) {
+        self.check();
+        let ledger = self.node.ledger();
+        assert_eq!(self.disk, *ledger, "what is in memory is on disk");
+        assert_eq!(ledger.intents().count(), 0, "no call is open");
+        assert_eq!(self.view().waiting, 0);
+        let ours: BTreeMap<_, BTreeSet<IpAddr>> = ledger
+            .enis()
+            .map(|eni| {
+                let addresses = ledger.addresses_of(&eni.id).map(|entry| entry.address);
+                (eni.id.clone(), addresses.collect())
+            })
+            .collect();
+        assert_eq!(
+            ours,
+            self.cloud.secondary_enis(),
+            "the ledger agrees with the cloud"
+        );
+        let attached: BTreeSet<_> = ledger
+            .attachments()
+            .map(|attachment| &attachment.key)
+            .collect();
+        assert_eq!(
+            attached,
+            self.kernel.keys().collect(),
+            "the ledger agrees with the kernel"
+        );
+        assert_eq!(
+            attached,
+            self.given.keys().collect(),
+            "the ledger agrees with the runtime"
+        );
+    }
+
+    pub(crate) fn view(&self) -> View {
+        self.node.view(self.now)
+    }
+
+    pub(crate) fn failure(&self, pod: u8) -> Option<String> {
+        self.pods.get(&pod)?.failure.clone()
+    }
+
+    pub(crate) fn cut_off(&mut self) {
+        self.faults.cut_off = true;
+    }
+
+    pub(crate) fn fill(&mut self, vswitch: &str) {
+        self.cloud.fill(vswitch);
+    }
+
+    pub(crate) fn forget_vswitches(&mut self) {
+        self.cloud.forget_vswitches();
+    }
+}

@@ -1,0 +1,56 @@
+//! What a change in the region means for wires and forwarding: the stage's orders.
+
+use std::net::IpAddr;
+
+use model::{EniId, InstanceId, Mac};
+use serde::{Deserialize, Serialize};
+
+/// One change of the network that a call or the passing of time brought about.
+///
+/// Effects come in the order in which they happened and are complete: whoever applies all of them
+/// has the region's network. Ownership of addresses and the plugging of links are told apart, as an
+/// ENI owns its addresses from its creation on, attached or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    /// An attach is complete: the instance has a new link.
+    Plug {
+        /// The ENI.
+        eni: EniId,
+        /// Ethernet address of the link on the instance.
+        mac: Mac,
+        /// The instance.
+        instance: InstanceId,
+        /// Whether it is the instance's own ENI, which came with it.
+        primary: bool,
+        /// Whether the fabric drops packets whose source the ENI does not own.
+        source_dest_check: bool,
+    },
+    /// A detach is complete, or the instance was released: the link is gone.
+    Unplug {
+        /// The ENI.
+        eni: EniId,
+        /// The instance it was attached to.
+        instance: InstanceId,
+    },
+    /// An address belongs to an ENI from now on.
+    Own {
+        /// The address.
+        address: IpAddr,
+        /// Its ENI.
+        eni: EniId,
+    },
+    /// An address belongs to nobody any more.
+    Disown {
+        /// The address.
+        address: IpAddr,
+        /// The ENI that had it.
+        eni: EniId,
+    },
+    /// The source and destination check of an ENI was switched.
+    SourceDestCheck {
+        /// The ENI.
+        eni: EniId,
+        /// Whether the fabric checks from now on.
+        enabled: bool,
+    },
+}

@@ -1,0 +1,226 @@
+//! Random lives of a region: whatever is called in whatever order, its laws hold.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on ends where it stands"
+)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use cloudsim::{Effect, RunError, instance_type};
+use model::{EniId, EniKind, EniStatus, InstanceId};
+use support::{ECS, Lab};
+
+/// Seeds and calls: a second of work, and every call in every state of an ENI many times over.
+const SEEDS: u64 = 60;
+const CALLS: usize = 150;
+
+/// SplitMix64, so that a seed printed by a failure is the whole story.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % u64::try_from(bound).unwrap()).unwrap()
+    }
+
+    fn pick(&mut self, from: &[String]) -> String {
+        if from.is_empty() {
+            "none".into()
+        } else {
+            from[self.below(from.len())].clone()
+        }
+    }
+}
+
+/// The network as somebody sees it who knows effects only.
+#[derive(Default)]
+struct Wires {
+    owners: BTreeMap<IpAddr, EniId>,
+    links: BTreeMap<EniId, InstanceId>,
+}
+
+impl Wires {
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::Own { address, eni } => assert_eq!(
+                self.owners.insert(address, eni),
+                None,
+                "{address} has two owners"
+            ),
+            Effect::Disown { address, eni } => {
+                assert_eq!(self.owners.remove(&address), Some(eni), "{address}")
+            }
+            Effect::Plug { eni, instance, .. } => {
+                assert_eq!(self.links.insert(eni, instance), None)
+            }
+            Effect::Unplug { eni, instance } => assert_eq!(self.links.remove(&eni), Some(instance)),
+            Effect::SourceDestCheck { .. } => {}
+        }
+    }
+}
+
+fn check(lab: &mut Lab, wires: &mut Wires) {
+    while let Some(effect) = lab.region.poll_effect() {
+        wires.apply(effect);
+    }
+    let snapshot = lab.region.snapshot();
+    let mut seen = BTreeSet::new();
+    let mut macs = BTreeSet::new();
+    for eni in &snapshot.enis {
+        assert!(macs.insert(eni.mac), "one MAC, one ENI");
+        for address in eni.secondary.iter().chain([&eni.primary]) {
+            assert!(seen.insert(*address), "{address} is on two ENIs");
+            assert_eq!(wires.owners.get(&IpAddr::V4(*address)), Some(&eni.id));
+        }
+        let plugged = matches!(eni.status, EniStatus::InUse | EniStatus::Detaching);
+        assert_eq!(
+            wires.links.get(&eni.id),
+            eni.instance.as_ref().filter(|_| plugged),
+            "{eni:?}"
+        );
+        assert_eq!(
+            eni.instance.is_some(),
+            !matches!(eni.status, EniStatus::Available | EniStatus::Deleting)
+        );
+    }
+    assert_eq!(
+        seen.len(),
+        wires.owners.len(),
+        "nothing is owned that no ENI has"
+    );
+    for vswitch in &snapshot.vswitches {
+        let taken = seen
+            .iter()
+            .filter(|address| vswitch.cidr.contains(*address))
+            .count();
+        let size = 1_usize << (32 - vswitch.cidr.prefix_len());
+        assert_eq!(vswitch.free, size - 4 - taken, "{}", vswitch.id);
+        assert!(!seen.contains(&vswitch.gateway));
+    }
+    for instance in &snapshot.instances {
+        let limits = instance_type(&instance.instance_type).unwrap().limits;
+        let on: Vec<_> = snapshot
+            .enis
+            .iter()
+            .filter(|eni| eni.instance.as_ref() == Some(&instance.id))
+            .collect();
+        assert!(
+            on.len() <= limits.enis as usize,
+            "{} ENIs on a {}",
+            on.len(),
+            instance.instance_type
+        );
+        assert_eq!(
+            on.iter().filter(|eni| eni.kind == EniKind::Primary).count(),
+            1
+        );
+        for eni in on {
+            assert!(
+                eni.secondary.len() < limits.ipv4_per_eni as usize,
+                "{eni:?}"
+            );
+            assert_eq!(eni.zone, instance.zone);
+        }
+    }
+}
+
+fn step(lab: &mut Lab, random: &mut Random) {
+    let snapshot = lab.region.snapshot();
+    let enis: Vec<String> = snapshot.enis.iter().map(|eni| eni.id.to_string()).collect();
+    let instances: Vec<String> = snapshot
+        .instances
+        .iter()
+        .map(|instance| instance.id.to_string())
+        .collect();
+    let (eni, instance) = (random.pick(&enis), random.pick(&instances));
+    let held = snapshot.enis.iter().find(|found| found.id.as_str() == eni);
+    let held: Vec<String> = held
+        .into_iter()
+        .flat_map(|eni| &eni.secondary)
+        .map(ToString::to_string)
+        .collect();
+    let (address, count) = (random.pick(&held), (1 + random.below(7)).to_string());
+    let vswitch = ["vsw-bp1labh", "vsw-bp1labi"][random.below(2)];
+    let id = ("NetworkInterfaceId", eni.as_str());
+    let call: (&str, Vec<(&str, &str)>) = match random.below(12) {
+        0 | 1 => (
+            "CreateNetworkInterface",
+            vec![
+                ("VSwitchId", vswitch),
+                ("SecurityGroupId", "sg-bp1lab"),
+                ("SecondaryPrivateIpAddressCount", &count),
+            ],
+        ),
+        2 | 3 => (
+            "AttachNetworkInterface",
+            vec![id, ("InstanceId", &instance)],
+        ),
+        4 => (
+            "DetachNetworkInterface",
+            vec![id, ("InstanceId", &instance)],
+        ),
+        5 => ("DeleteNetworkInterface", vec![id]),
+        6 | 7 => (
+            "AssignPrivateIpAddresses",
+            vec![id, ("SecondaryPrivateIpAddressCount", &count)],
+        ),
+        8 => (
+            "UnassignPrivateIpAddresses",
+            vec![id, ("PrivateIpAddress.1", &address)],
+        ),
+        9 if instances.len() < 4 => {
+            let run = lab.run(["ecs.g6.large", "ecs.g7.xlarge"][random.below(2)], vswitch);
+            assert!(
+                matches!(run, Ok(_) | Err(RunError::VSwitchFull(_))),
+                "{run:?}"
+            );
+            return;
+        }
+        10 if random.below(6) == 0 && !instances.is_empty() => {
+            let instance = InstanceId::new(instance).unwrap();
+            assert!(lab.region.release_instance(lab.now, &instance));
+            return;
+        }
+        _ => {
+            lab.pass(1);
+            return;
+        }
+    };
+    lab.answer(ECS, call.0, &call.1);
+}
+
+#[test]
+fn the_laws_hold_whatever_is_called() {
+    for seed in 0..SEEDS {
+        eprintln!("seed {seed}");
+        let mut lab = Lab::with(|config| {
+            config.seed = seed;
+            // One that runs out within a run.
+            config.vswitches[1].cidr = "10.0.2.0/27".parse().unwrap();
+        });
+        let (mut random, mut wires) = (Random(seed), Wires::default());
+        for _ in 0..CALLS {
+            step(&mut lab, &mut random);
+            check(&mut lab, &mut wires);
+        }
+    }
+}
+
+#[test]
+fn the_same_calls_give_the_same_region_twice() {
+    let live = || {
+        let (mut lab, mut random) = (Lab::new(), Random(5));
+        for _ in 0..CALLS {
+            step(&mut lab, &mut random);
+        }
+        let calls: Vec<_> = lab.region.calls().cloned().collect();
+        (lab.region.snapshot(), calls)
+    };
+    assert_eq!(live(), live());
+}

@@ -1,0 +1,239 @@
+//! What the server says about itself: version, health, groups and resources, and a bare OpenAPI
+//! document.
+//!
+//! The document has no schemas: `kubectl` then leaves checking to the server, as it does for any
+//! type it finds no schema of.
+
+use axum::{
+    http::{Method, header::CONTENT_TYPE, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::{accept, verbs::json_response};
+use crate::{
+    ApiError, Resource,
+    registry::{PODS, RESOURCES},
+};
+
+/// The release whose behaviour is served; the suffix says by whom.
+const VERSION: (&str, &str, &str) = ("1", "33", "v1.33.0+kubesim");
+
+const VERBS: [&str; 8] = [
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
+
+/// The media types in which clients ask for the OpenAPI document. `@` is not allowed in one, so the
+/// answer always carries the second.
+const OPENAPI_PROTOBUF: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+];
+
+/// Answers paths that are about the server; `None` for those of objects.
+pub(super) fn answer(parts: &Parts) -> Option<Result<Response, ApiError>> {
+    let segments: Vec<&str> = parts.uri.path().trim_matches('/').split('/').collect();
+    let body = match segments.as_slice() {
+        ["version"] => version(),
+        ["healthz" | "readyz" | "livez", ..] => return Some(Ok("ok".into_response())),
+        ["openapi", "v2"] => return Some(Ok(openapi(parts))),
+        ["api"] | ["apis"] => return Some(Ok(groups(parts, segments[0] == "api"))),
+        ["api", "v1"] => resource_list("", "v1"),
+        ["apis", group] if has_group(group, "v1") => api_group(group),
+        ["apis", group, version] if has_group(group, version) => resource_list(group, version),
+        _ => return None,
+    };
+    if parts.method != Method::GET {
+        return Some(Err(ApiError::MethodNotAllowed));
+    }
+    Some(Ok(json_response(200, &body)))
+}
+
+fn version() -> Value {
+    let (major, minor, git) = VERSION;
+    json!({
+        "major": major, "minor": minor, "gitVersion": git, "gitCommit": "", "gitTreeState": "",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
+        "platform": "linux/amd64",
+    })
+}
+
+fn has_group(group: &str, version: &str) -> bool {
+    !group.is_empty()
+        && RESOURCES
+            .iter()
+            .any(|r| r.group == group && r.version == version)
+}
+
+/// Named groups, each once, in table order.
+fn named_groups() -> Vec<&'static str> {
+    let mut groups: Vec<_> = RESOURCES
+        .iter()
+        .map(|r| r.group)
+        .filter(|g| !g.is_empty())
+        .collect();
+    groups.dedup();
+    groups
+}
+
+fn groups(parts: &Parts, core: bool) -> Response {
+    let accepted = accept::accepted(&parts.headers);
+    let aggregated = accepted.iter().find(|media| {
+        media.parameter("as") == "APIGroupDiscoveryList"
+            && media.parameter("g") == "apidiscovery.k8s.io"
+            && matches!(media.parameter("v"), "v2" | "v2beta1")
+    });
+    let Some(media) = aggregated else {
+        return json_response(200, &if core { core_versions() } else { group_list() });
+    };
+    let version = media.parameter("v");
+    let named = if core { vec![""] } else { named_groups() };
+    let list = json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "metadata": {}, "items": named.into_iter().map(aggregated_group).collect::<Vec<_>>(),
+    });
+    let kind =
+        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    ([(CONTENT_TYPE, kind)], list.to_string()).into_response()
+}
+
+fn core_versions() -> Value {
+    json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] })
+}
+
+fn group_list() -> Value {
+    let groups: Vec<_> = named_groups().into_iter().map(group_entry).collect();
+    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
+}
+
+fn group_entry(group: &str) -> Value {
+    let version = json!({ "groupVersion": format!("{group}/v1"), "version": "v1" });
+    json!({ "name": group, "versions": [version], "preferredVersion": version })
+}
+
+fn api_group(group: &str) -> Value {
+    let mut entry = group_entry(group);
+    entry["kind"] = "APIGroup".into();
+    entry["apiVersion"] = "v1".into();
+    entry
+}
+
+/// Subresources: name, verbs, kind.
+fn subresources(
+    resource: &'static Resource,
+) -> Vec<(&'static str, &'static [&'static str], &'static str)> {
+    let mut all: Vec<(_, &'static [_], _)> = Vec::new();
+    if resource == &PODS {
+        all.push(("binding", &["create"], "Binding"));
+    }
+    if resource.status {
+        all.push(("status", &STATUS_VERBS, resource.kind));
+    }
+    all
+}
+
+fn verbs(resource: &Resource) -> Vec<&'static str> {
+    // Namespaces are deleted one at a time, and each with everything in it.
+    let whole = |verb: &&str| *verb != "deletecollection" || resource.kind != "Namespace";
+    VERBS.into_iter().filter(whole).collect()
+}
+
+fn resource_list(group: &str, version: &str) -> Value {
+    let mut resources = Vec::new();
+    for r in RESOURCES
+        .iter()
+        .filter(|r| r.group == group && r.version == version)
+    {
+        let mut entry = json!({
+            "name": r.plural, "singularName": r.singular, "namespaced": r.namespaced,
+            "kind": r.kind, "verbs": verbs(r),
+        });
+        for (key, list) in [("shortNames", r.short_names), ("categories", r.categories)] {
+            if !list.is_empty() {
+                entry[key] = list.into();
+            }
+        }
+        resources.push(entry);
+        for (name, verbs, kind) in subresources(r) {
+            resources.push(json!({
+                "name": format!("{}/{name}", r.plural), "singularName": "",
+                "namespaced": r.namespaced, "kind": kind, "verbs": verbs,
+            }));
+        }
+    }
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    json!({
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
+        "resources": resources,
+    })
+}
+
+fn aggregated_group(group: &str) -> Value {
+    let mut resources = Vec::new();
+    for r in RESOURCES.iter().filter(|r| r.group == group) {
+        let kind = |kind: &str| json!({ "group": r.group, "version": r.version, "kind": kind });
+        let mut entry = json!({
+            "resource": r.plural, "responseKind": kind(r.kind), "singularResource": r.singular,
+            "scope": if r.namespaced { "Namespaced" } else { "Cluster" }, "verbs": verbs(r),
+        });
+        for (key, list) in [("shortNames", r.short_names), ("categories", r.categories)] {
+            if !list.is_empty() {
+                entry[key] = list.into();
+            }
+        }
+        let parts: Vec<_> = subresources(r)
+            .into_iter()
+            .map(|(name, verbs, sub_kind)| {
+                json!({ "subresource": name, "responseKind": kind(sub_kind), "verbs": verbs })
+            })
+            .collect();
+        if !parts.is_empty() {
+            entry["subresources"] = parts.into();
+        }
+        resources.push(entry);
+    }
+    let mut metadata = json!({ "creationTimestamp": null });
+    if !group.is_empty() {
+        metadata["name"] = group.into();
+    }
+    let version = json!({ "version": "v1", "resources": resources, "freshness": "Current" });
+    json!({ "metadata": metadata, "versions": [version] })
+}
+
+fn openapi(parts: &Parts) -> Response {
+    let wanted = accept::accepted(&parts.headers);
+    let protobuf = wanted
+        .iter()
+        .any(|media| OPENAPI_PROTOBUF.contains(&media.kind));
+    let (title, version) = ("Kubernetes", VERSION.2);
+    if protobuf {
+        // Document { swagger = 1, info = 2 { title = 1, version = 2 } }
+        let info = [field(1, title.as_bytes()), field(2, version.as_bytes())].concat();
+        let document = [field(1, b"2.0"), field(2, &info)].concat();
+        return ([(CONTENT_TYPE, OPENAPI_PROTOBUF[1])], document).into_response();
+    }
+    let info = json!({ "title": title, "version": version });
+    json_response(
+        200,
+        &json!({ "swagger": "2.0", "info": info, "paths": {}, "definitions": {} }),
+    )
+}
+
+/// A length-delimited protobuf field of fewer than 128 bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    debug_assert!(bytes.len() < 128, "longer needs a multi-byte length");
+    let length = u8::try_from(bytes.len()).unwrap_or_default();
+    [&[number << 3 | 2, length], bytes].concat()
+}

@@ -1,0 +1,196 @@
+//! The command line: bring a lab up, look at it, go into its pods, take it down.
+
+mod tree;
+mod up;
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+
+use crate::{
+    control::{Request, ask},
+    node::{self, BIN, NodeArgs},
+    region::{self, RegionArgs},
+    statedir::{DIR, StateDir},
+};
+
+/// A region of the cloud, a cluster and its nodes on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "terway-lab", version)]
+pub struct Cli {
+    /// Where the lab keeps its state, its socket and its logs
+    #[arg(long, global = true, default_value = DIR)]
+    dir: PathBuf,
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Bring up a lab and stay until Ctrl-C
+    Up {
+        #[command(flatten)]
+        region: RegionArgs,
+        /// Return when the nodes are ready and leave the lab up
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Show what is up
+    Status {
+        /// As one document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a command in a pod's network namespace, with its node's files and processes
+    Exec {
+        /// Namespace of the pod
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
+        /// The pod
+        pod: String,
+        /// The command and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Print the path of the kubeconfig
+    Kubeconfig,
+    /// Print a component's log, or which there are
+    Logs {
+        /// For example `region`, `node-1` or `node-1-terwayd`
+        component: Option<String>,
+    },
+    /// Kill a node's agent without warning; the node starts it again
+    KillAgent {
+        /// The node
+        node: String,
+    },
+    /// Take the lab down, whatever is left of it
+    Down,
+    /// The lab's own process; `up` runs it
+    #[command(hide = true)]
+    Region(RegionArgs),
+    /// A node's first process; the region runs it
+    #[command(hide = true)]
+    Node(NodeArgs),
+}
+
+/// Carries out a command line.
+///
+/// # Errors
+/// A sentence about what was tried and what to do.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    let dir = StateDir::at(&cli.dir)?;
+    match cli.command {
+        Verb::Up { region, detach } => up::up(&dir, &region, detach)?,
+        Verb::Status { json: true } => {
+            println!("{}", serde_json::to_string_pretty(&look(&dir)?)?);
+        }
+        Verb::Status { json: false } => println!("{}", tree::tree(&look(&dir)?)),
+        Verb::Exec {
+            namespace,
+            pod: name,
+            command,
+        } => {
+            let place = question(&dir, &Request::Pod { namespace, name })?;
+            return Err(exec(&place, &command));
+        }
+        Verb::Kubeconfig => {
+            must_be_up(&dir)?;
+            println!("{}", dir.kubeconfig().display());
+        }
+        Verb::Logs { component } => logs(&dir, component.as_deref())?,
+        Verb::KillAgent { node } => {
+            println!("{}", question(&dir, &Request::KillAgent { node })?);
+        }
+        Verb::Down => up::down(&dir)?,
+        Verb::Region(args) => {
+            log_to_stderr();
+            region::run(&dir, &args)?;
+        }
+        Verb::Node(args) => {
+            log_to_stderr();
+            node::run(&dir, &args)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    log.with_ansi(false).with_writer(std::io::stderr).init();
+}
+
+fn must_be_up(dir: &StateDir) -> Result<()> {
+    if !dir.is_up() {
+        let here = dir.path().display();
+        bail!("no lab is up in {here}: run `terway-lab up`");
+    }
+    Ok(())
+}
+
+fn question(dir: &StateDir, request: &Request) -> Result<Value> {
+    must_be_up(dir)?;
+    ask(&dir.socket(), request)
+}
+
+/// The status document.
+fn look(dir: &StateDir) -> Result<Value> {
+    question(dir, &Request::Status)
+}
+
+/// Becomes `command` inside a pod; returns only why not.
+fn exec(place: &Value, command: &[String]) -> anyhow::Error {
+    let (Some(pid), Some(netns)) = (place["pid"].as_u64(), place["netns"].as_str()) else {
+        return anyhow!("the lab names no process and namespace: {place}");
+    };
+    if let Some(cgroup) = place["cgroup"].as_str()
+        && let Err(error) = fs::write(format!("{cgroup}/cgroup.procs"), "0")
+    {
+        return anyhow!(error).context(format!("cannot move into cgroup {cgroup}"));
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut nsenter = Command::new("nsenter");
+    // The pod's namespace file lies in the node's mounts, which nsenter has not entered yet.
+    nsenter.arg(format!("--net=/proc/{pid}/root{netns}"));
+    for (flag, file) in [
+        ("mount", "mnt"),
+        ("uts", "uts"),
+        ("ipc", "ipc"),
+        ("pid", "pid_for_children"),
+    ] {
+        nsenter.arg(format!("--{flag}=/proc/{pid}/ns/{file}"));
+    }
+    nsenter.env("PATH", format!("{BIN}:{path}"));
+    let error = nsenter.arg("--").args(command).exec();
+    anyhow!(error).context("cannot run `nsenter`")
+}
+
+fn logs(dir: &StateDir, component: Option<&str>) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if let Some(component) = component {
+        let path = dir.log(component);
+        let mut log = File::open(&path)
+            .with_context(|| format!("no log {}: `terway-lab logs` lists them", path.display()))?;
+        std::io::copy(&mut log, &mut out)?;
+        return Ok(());
+    }
+    let here = dir.path().display();
+    let entries = fs::read_dir(dir.logs()).with_context(|| format!("no lab has run in {here}"))?;
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|kind| kind == "log"));
+    paths.sort();
+    for stem in paths.iter().filter_map(|path| path.file_stem()) {
+        writeln!(out, "{}", stem.to_string_lossy())?;
+    }
+    Ok(())
+}

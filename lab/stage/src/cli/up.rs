@@ -1,0 +1,155 @@
+//! A lab brought up and taken down.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{look, tree::tree};
+use crate::{
+    control::{Request, ask},
+    region::{RegionArgs, bin_dir},
+    statedir::{DIR, StateDir, until},
+};
+
+/// How long the nodes may take to be ready: less than 1 s on an idle machine; a busy one with 50
+/// nodes is a hundred times slower.
+const UP_MAX: Duration = Duration::from_secs(120);
+/// How long the region may take to end once it has promised to.
+const DOWN_MAX: Duration = Duration::from_secs(30);
+/// Lines of the region's log that are shown when it does not come up.
+const LOG_SHOWN: usize = 5;
+
+/// Programs of the distribution that the lab runs, and the package each is in.
+const TOOLS: [(&str, &str); 5] = [
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("mount", "mount"),
+];
+/// Programs of ours that run in it.
+const PROGRAMS: [&str; 3] = ["terway", "terwayd", "terway-probe"];
+
+pub(super) fn up(dir: &StateDir, args: &RegionArgs, detach: bool) -> Result<()> {
+    preflight(args)?;
+    let mut region = launch(dir, args)?;
+    if let Err(error) = wait_ready(dir, &mut region, usize::from(args.nodes)) {
+        let log = fs::read_to_string(dir.log("region")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let end = lines[lines.len().saturating_sub(LOG_SHOWN)..].join("\n");
+        down(dir)?;
+        return Err(error.context(format!("the lab did not come up; its log ends:\n{end}")));
+    }
+    println!("{}", tree(&look(dir)?));
+    print_hints(dir);
+    if detach {
+        return Ok(());
+    }
+    println!("\nCtrl-C takes the lab down.");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _ = terminate.recv() => Ok(()),
+        }
+    })?;
+    down(dir)
+}
+
+/// Everything that can be missing, before anything is changed.
+fn preflight(args: &RegionArgs) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("a lab makes namespaces and loads eBPF: run it as root");
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    for (tool, package) in TOOLS {
+        if !std::env::split_paths(&path).any(|directory| directory.join(tool).exists()) {
+            bail!("`{tool}` is not installed: run `apt-get install {package}`");
+        }
+    }
+    let bin_dir = bin_dir(args)?;
+    for program in PROGRAMS {
+        if !bin_dir.join(program).exists() {
+            let here = bin_dir.display();
+            bail!("{here} holds no {program}: run `cargo build --release`, or name a --bin-dir");
+        }
+    }
+    Ok(())
+}
+
+/// Starts the region process, which holds the directory's lock as its standard input.
+fn launch(dir: &StateDir, args: &RegionArgs) -> Result<Child> {
+    let lock = dir.claim()?;
+    let log = File::create(dir.log("region")).context("cannot create the region's log")?;
+    let mut region = Command::new(std::env::current_exe().context("cannot find my own program")?);
+    region.arg("region").arg("--dir").arg(dir.path());
+    region
+        .arg("--bin-dir")
+        .arg(fs::canonicalize(bin_dir(args)?)?);
+    region.args(["--nodes", &args.nodes.to_string()]);
+    region.args(["--instance-type", &args.instance_type]);
+    region.current_dir("/").stdin(Stdio::from(lock));
+    region.stdout(log.try_clone()?).stderr(log);
+    region.spawn().context("cannot start the region")
+}
+
+fn wait_ready(dir: &StateDir, region: &mut Child, nodes: usize) -> Result<()> {
+    let mut ended = None;
+    until(
+        "not all nodes are ready; see the log of their agents",
+        UP_MAX,
+        || {
+            ended = region.try_wait().ok().flatten();
+            ended.is_some()
+                || ask(&dir.socket(), &Request::Status).is_ok_and(|document| {
+                    let list = document["nodes"].as_array().into_iter().flatten();
+                    list.filter(|node| node["ready"] == true).count() == nodes
+                })
+        },
+    )?;
+    match ended {
+        Some(status) => bail!("the region has ended with {status}"),
+        None => Ok(()),
+    }
+}
+
+fn print_hints(dir: &StateDir) {
+    let mut lab = std::env::args().next().unwrap_or_default();
+    if dir.path() != Path::new(DIR) {
+        lab = format!("{lab} --dir {}", dir.path().display());
+    }
+    println!(
+        "
+export KUBECONFIG={}
+kubectl run web --image=probe && kubectl run peer --image=probe
+kubectl wait pod --all --for=condition=Ready && kubectl get pods -o wide
+{lab} exec web -- terway-probe get http://$(kubectl get pod peer -o jsonpath={{.status.podIP}}):8080/
+{lab} down",
+        dir.kubeconfig().display()
+    );
+}
+
+/// Takes the lab down, asked nicely if it can still be asked.
+pub(super) fn down(dir: &StateDir) -> Result<()> {
+    if dir.is_up() {
+        let asked = ask(&dir.socket(), &Request::Down)
+            .and_then(|_| until("the region does not end", DOWN_MAX, || !dir.is_up()));
+        if let Err(error) = asked {
+            eprintln!("terway-lab: {error:#}; it is killed");
+            dir.kill();
+            until("the region does not end after SIGKILL", DOWN_MAX, || {
+                !dir.is_up()
+            })?;
+        }
+    }
+    dir.remove()
+}

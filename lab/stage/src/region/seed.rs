@@ -1,0 +1,175 @@
+//! What the region and the cluster hold before anything runs.
+//!
+//! Only objects that somebody in a real cluster would have made: the account's owner, the person who
+//! installs the CNI, and the cloud's controller that describes nodes.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+use cloudsim::{Instance, RegionConfig, VSwitchSpec, instance_type};
+use ipnet::Ipv4Net;
+use model::{VSwitchId, ZoneId};
+use serde_json::{Value, json};
+
+/// The lab's zones, in turns for its nodes.
+const ZONES: [char; 2] = ['h', 'i'];
+/// RAM role of the nodes; instance metadata shows its credentials.
+pub(super) const ROLE: &str = "terway-node";
+/// Seed of ids; a fixed one, so that two labs show the same.
+pub(super) const SEED: u64 = 1;
+/// Pods a node may run (`maxPods`): the cloud's managed clusters offer up to 256 a node.
+const PODS_MAX: u32 = 250;
+
+/// cn-hangzhou with two zones. In each a vSwitch for nodes, 252 addresses, and one for pods, 4,092:
+/// room for 16 nodes full of pods.
+pub(super) fn region() -> RegionConfig {
+    let mut config = RegionConfig::lab(SEED);
+    config.vpc_cidr = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
+    config.vswitches = (0u8..)
+        .zip(ZONES)
+        .flat_map(|(at, letter)| {
+            let nodes = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, at, 0), 24);
+            let pods = Ipv4Net::new_assert(Ipv4Addr::new(10, 1, at * 16, 0), 20);
+            [
+                vswitch("nodes", letter, nodes),
+                vswitch("pods", letter, pods),
+            ]
+        })
+        .collect();
+    config
+}
+
+fn vswitch(what: &str, letter: char, cidr: Ipv4Net) -> VSwitchSpec {
+    VSwitchSpec {
+        id: vswitch_id(what, letter),
+        name: format!("{what}-{letter}"),
+        zone: ZoneId::new(format!("cn-hangzhou-{letter}")).expect("a short word is an id"),
+        cidr,
+    }
+}
+
+fn vswitch_id(what: &str, letter: char) -> VSwitchId {
+    VSwitchId::new(format!("vsw-bp1lab{what}{letter}")).expect("a short word is an id")
+}
+
+/// The vSwitch of the node with this number.
+pub(super) fn node_vswitch(number: usize) -> VSwitchId {
+    vswitch_id("nodes", ZONES[number % ZONES.len()])
+}
+
+/// `kube-system/eni-config`, as the person who installs the CNI writes it.
+pub(super) fn eni_config(config: &RegionConfig) -> Result<Value> {
+    let vswitches: serde_json::Map<String, Value> = config
+        .vswitches
+        .iter()
+        .filter(|vswitch| vswitch.name.starts_with("pods"))
+        .map(|vswitch| (vswitch.zone.to_string(), json!([vswitch.id])))
+        .collect();
+    let eni_conf = json!({
+        "version": "1",
+        "region_id": config.region,
+        "vswitches": vswitches,
+        "security_group": config.security_groups.first(),
+        "service_cidr": "10.96.0.0/16",
+        "ip_stack": "ipv4",
+        "max_pool_size": 5,
+        "min_pool_size": 2,
+    });
+    let conflist = json!({
+        "cniVersion": "0.4.0",
+        "name": "terway-chainer",
+        "plugins": [{ "type": "terway", "capabilities": { "bandwidth": true } }],
+    });
+    Ok(json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": "eni-config", "namespace": "kube-system" },
+        "data": {
+            "eni_conf": serde_json::to_string_pretty(&eni_conf)?,
+            "10-terway.conflist": serde_json::to_string_pretty(&conflist)?,
+            "disable_network_policy": "true",
+        },
+    }))
+}
+
+/// The node of `instance`, not ready until its kubelet says so.
+pub(super) fn node(region: &str, instance: &Instance) -> Value {
+    let Instance {
+        id,
+        name,
+        zone,
+        primary_address,
+        instance_type: kind,
+        ..
+    } = instance;
+    let (cpu, memory) = instance_type(kind).map_or((0, 0), |kind| (kind.cores, kind.memory_gib));
+    let resources = json!({ "cpu": cpu.to_string(), "memory": format!("{memory}Gi"), "pods": PODS_MAX.to_string() });
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": { "name": name, "labels": {
+            "kubernetes.io/hostname": name,
+            "kubernetes.io/os": "linux",
+            "node.kubernetes.io/instance-type": kind,
+            "topology.kubernetes.io/region": region,
+            "topology.kubernetes.io/zone": zone,
+        } },
+        "spec": { "providerID": format!("{region}.{id}") },
+        "status": {
+            "addresses": [
+                { "type": "InternalIP", "address": primary_address },
+                { "type": "Hostname", "address": name },
+            ],
+            "capacity": resources,
+            "allocatable": resources,
+            "conditions": [{
+                "type": "Ready", "status": "False",
+                "reason": "KubeletNotReady", "message": "the node has not started",
+            }],
+        },
+    })
+}
+
+/// A file for `kubectl` and client libraries; the API server asks nobody who they are.
+pub(super) fn kubeconfig(server: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Config
+current-context: lab
+clusters:
+- name: lab
+  cluster: {{server: \"{server}\"}}
+contexts:
+- name: lab
+  context: {{cluster: lab, user: lab}}
+users:
+- name: lab
+  user: {{}}
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_region_is_one_and_its_config_map_names_a_pod_vswitch_in_every_zone() {
+        let config = region();
+        config.check().unwrap();
+        let map = eni_config(&config).unwrap();
+        let eni_conf: Value =
+            serde_json::from_str(map["data"]["eni_conf"].as_str().unwrap()).unwrap();
+        for number in 0..ZONES.len() {
+            let id = node_vswitch(number);
+            let nodes = config
+                .vswitches
+                .iter()
+                .find(|vswitch| vswitch.id == id)
+                .unwrap();
+            let pods = &eni_conf["vswitches"][nodes.zone.as_str()][0];
+            assert!(
+                pods.as_str().unwrap().starts_with("vsw-bp1labpods"),
+                "{eni_conf}"
+            );
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! A lab for a test: the command line as people use it, and looks at what it leaves on the machine.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, Config,
+    api::{DeleteParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::{Value, json};
+
+/// How long anything may take that takes milliseconds on an idle machine, or 2 s where an ENI is
+/// attached first.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `level` holds.
+pub(crate) fn until(what: &str, mut level: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !level() {
+        assert!(
+            began.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {what}"
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A lab that is up; taken down when dropped.
+pub(crate) struct Lab {
+    dir: PathBuf,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Lab {
+    pub(crate) fn up(name: &str, nodes: u32) -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "a lab makes namespaces and loads eBPF: run these tests as root"
+        );
+        let dir = std::env::temp_dir().join(format!("lab-{name}-{}", std::process::id()));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let lab = Self { dir, runtime };
+        lab.start(nodes);
+        lab
+    }
+
+    pub(crate) fn start(&self, nodes: u32) {
+        let bin_dir = programs().to_str().unwrap();
+        self.run_ok(&[
+            "up",
+            "--detach",
+            "--nodes",
+            &nodes.to_string(),
+            "--bin-dir",
+            bin_dir,
+        ]);
+    }
+
+    /// `terway-lab` with the lab's directory after the verb.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        let (verb, rest) = arguments.split_first().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_terway-lab"));
+        command
+            .arg(verb)
+            .arg("--dir")
+            .arg(&self.dir)
+            .args(rest)
+            .output()
+            .unwrap()
+    }
+
+    pub(crate) fn run_ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub(crate) fn exec_ok(&self, pod: &str, command: &[&str]) {
+        self.run_ok(&[&["exec", pod, "--"], command].concat());
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        serde_json::from_str(&self.run_ok(&["status", "--json"])).unwrap()
+    }
+
+    pub(crate) fn node(&self, name: &str) -> Value {
+        let status = self.status();
+        let nodes = status["nodes"].as_array().unwrap();
+        nodes
+            .iter()
+            .find(|node| node["name"] == name)
+            .unwrap()
+            .clone()
+    }
+
+    pub(crate) fn address_when_ready(&self, pod: &str) -> String {
+        let mut address = None;
+        until("the pod is ready", || {
+            let status = self.status();
+            let mut pods = status["pods"].as_array().unwrap().iter();
+            let ready = pods.find(|entry| entry["name"] == pod && entry["ready"] == true);
+            address = ready.and_then(|entry| Some(entry["address"].as_str()?.to_owned()));
+            address.is_some()
+        });
+        address.unwrap()
+    }
+
+    pub(crate) fn create_pod(&self, name: &str, node: &str) {
+        let pod = json!({
+            "metadata": { "name": name },
+            "spec": { "nodeName": node, "containers": [{ "name": "main", "image": "probe" }] },
+        });
+        let pod = serde_json::from_value(pod).unwrap();
+        self.runtime.block_on(async {
+            self.pods()
+                .await
+                .create(&PostParams::default(), &pod)
+                .await
+                .unwrap();
+        });
+    }
+
+    pub(crate) fn delete_pod(&self, name: &str) {
+        self.runtime.block_on(async {
+            self.pods()
+                .await
+                .delete(name, &DeleteParams::default())
+                .await
+                .unwrap();
+        });
+    }
+
+    async fn pods(&self) -> Api<Pod> {
+        let path = self.run_ok(&["kubeconfig"]);
+        let kubeconfig = Kubeconfig::read_from(path.trim()).unwrap();
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+        Api::default_namespaced(Client::try_from(config.unwrap()).unwrap())
+    }
+
+    /// Links, rules, routes and namespaces of pods on a node.
+    pub(crate) fn leftovers(&self, node: &str) -> Vec<String> {
+        let pid = self.node(node)["pid"].to_string();
+        let mut left: Vec<String> = fs::read_dir(format!("/proc/{pid}/root/run/netns"))
+            .unwrap()
+            .map(|entry| format!("netns {:?}", entry.unwrap().path()))
+            .collect();
+        for (what, line) in [
+            ("link", "ip -o link show"),
+            ("rule", "ip -o rule show"),
+            ("route", "ip -o route show table all"),
+        ] {
+            let inside = format!("--net=/proc/{pid}/ns/net");
+            let output = Command::new("nsenter")
+                .arg(inside)
+                .args(line.split(' '))
+                .output()
+                .unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            let ours = |line: &&str| match what {
+                "rule" => line.starts_with("512:") || line.starts_with("2048:"),
+                _ => line.contains("cali"),
+            };
+            left.extend(
+                text.lines()
+                    .filter(ours)
+                    .map(|line| format!("{what} {line}")),
+            );
+        }
+        left
+    }
+
+    /// Verbs of the plugin calls on a node, in order; all of them succeeded.
+    pub(crate) fn cni_calls(&self, node: &str) -> Vec<String> {
+        let record = self.dir.join("logs").join(format!("{node}-cni.jsonl"));
+        let record = fs::read_to_string(record).unwrap();
+        let verb = |line: &str| {
+            let call: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(call["ok"], true, "{call}");
+            call["verb"].as_str().unwrap().to_owned()
+        };
+        record.lines().map(verb).collect()
+    }
+
+    /// As `kill -9` by hand.
+    pub(crate) fn kill_region(&self) {
+        let record = fs::read(self.dir.join("lab.json")).unwrap();
+        let record: Value = serde_json::from_slice(&record).unwrap();
+        let pid = record["processes"][0]["pid"].as_i64().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
+    /// Takes the lab down and looks for processes, namespaces, mounts, cgroups and files of it.
+    pub(crate) fn down_leaves_nothing(&self) {
+        let status = self.status();
+        let nodes = status["nodes"].as_array().unwrap().iter();
+        let netns = |node: &Value| fs::read_link(format!("/proc/{}/ns/net", node["pid"])).unwrap();
+        let namespaces: Vec<_> = nodes.map(netns).collect();
+        let record = fs::read_to_string(self.dir.join("lab.json")).unwrap();
+        let cgroup = serde_json::from_str::<Value>(&record).unwrap()["cgroup"].clone();
+        self.run_ok(&["down"]);
+
+        assert!(!self.dir.exists());
+        assert!(cgroup.is_null() || !Path::new(cgroup.as_str().unwrap()).exists());
+        let dir = self.dir.to_str().unwrap();
+        assert!(
+            !fs::read_to_string("/proc/self/mounts")
+                .unwrap()
+                .contains(dir)
+        );
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let words = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+            assert!(!words.contains(dir), "a process is left: {words:?}");
+            if let Ok(netns) = fs::read_link(entry.path().join("ns/net")) {
+                assert!(
+                    !namespaces.contains(&netns),
+                    "left in a node's namespace: {words:?}"
+                );
+            }
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for log in [
+                "region",
+                "node-1",
+                "node-1-terwayd",
+                "node-2",
+                "node-2-terwayd",
+            ] {
+                let output = self.run(&["logs", log]);
+                eprintln!("== {log}\n{}", String::from_utf8_lossy(&output.stdout));
+            }
+        }
+        self.run(&["down"]);
+    }
+}
+
+/// Where the programs under test are, built from this workspace: cargo builds no other package's
+/// programs for a test, and ones left from an earlier build would prove nothing.
+fn programs() -> &'static Path {
+    static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAMS.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_BIN_EXE_terway-lab"))
+            .parent()
+            .unwrap();
+        let profile = match directory.file_name().unwrap().to_str().unwrap() {
+            "debug" => "dev",
+            other => other,
+        };
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--profile", profile, "--target-dir"])
+            .arg(directory.parent().unwrap())
+            .args(["--package", "terway-cni", "--package", "terwayd"])
+            .args(["--package", "terway-probe"])
+            .status()
+            .unwrap();
+        assert!(
+            status.success(),
+            "the programs under test could not be built"
+        );
+        directory.to_owned()
+    })
+}

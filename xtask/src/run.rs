@@ -1,0 +1,245 @@
+//! Demo, tests and benchmarks: what is run, in which order, and how long it took.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::bail;
+
+use crate::{
+    build::{cargo, must, programs, programs_dir},
+    machine::{Need, prepare},
+    tidy,
+};
+
+/// One tier of tests.
+struct Tier {
+    name: &'static str,
+    /// What it may take on two cores once everything is built.
+    budget: Duration,
+    run: fn() -> anyhow::Result<()>,
+    quick: bool,
+}
+
+const fn tier(
+    name: &'static str,
+    seconds: u64,
+    quick: bool,
+    run: fn() -> anyhow::Result<()>,
+) -> Tier {
+    Tier {
+        name,
+        budget: Duration::from_secs(seconds),
+        run,
+        quick,
+    }
+}
+
+const TIERS: [Tier; 5] = [
+    tier("T0 tidy, format, lints, documentation", 300, true, t0),
+    tier("T1 unit, golden and property tests", 120, true, t1),
+    tier("T3 the kernel, in network namespaces", 120, true, t3),
+    tier(
+        "T4 the lab: real programs, traffic, a cluster",
+        300,
+        false,
+        t4,
+    ),
+    tier("T4 demo, whole and broken on purpose", 300, false, t4_demo),
+];
+
+/// Packages whose tests need neither root nor the network.
+const PURE: [&str; 8] = [
+    "terway-model",
+    "terway-engine",
+    "terway-wire",
+    "terway-cloud",
+    "terwayd",
+    "terway-cni",
+    "terway-probe",
+    "xtask",
+];
+
+pub(crate) fn demo(arguments: &[String]) -> anyhow::Result<()> {
+    prepare(Need::Lab)?;
+    progress("building the programs; the first time takes several minutes on two cores");
+    let begun = Instant::now();
+    programs()?;
+    progress(&format!(
+        "built in {} s; the demo takes about a minute",
+        begun.elapsed().as_secs()
+    ));
+    must(lab("demo", arguments), "the demo")
+}
+
+pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
+    prepare(Need::Lab)?;
+    programs()?;
+    must(lab("bench", arguments), "the benchmark")
+}
+
+fn lab(command: &str, arguments: &[String]) -> Command {
+    let mut lab = Command::new(programs_dir().join("terway-lab"));
+    lab.arg(command).args(arguments);
+    lab
+}
+
+fn progress(text: &str) {
+    eprintln!("xtask: {text}");
+}
+
+pub(crate) fn test(quick: bool) -> anyhow::Result<()> {
+    prepare(Need::Tests)?;
+    let begun = Instant::now();
+    let tiers: Vec<&Tier> = TIERS.iter().filter(|tier| !quick || tier.quick).collect();
+    let mut failed = Vec::new();
+    let mut table = Vec::new();
+    for tier in tiers {
+        progress(&format!(
+            "{} (budget {} s once built)",
+            tier.name,
+            tier.budget.as_secs()
+        ));
+        let started = Instant::now();
+        let result = (tier.run)();
+        let seconds = started.elapsed().as_secs();
+        let verdict = match &result {
+            Ok(()) => "passed",
+            Err(_) => "FAILED",
+        };
+        table.push(format!("{verdict}  {seconds:>5} s  {}", tier.name));
+        if let Err(error) = result {
+            eprintln!("xtask: {}: {error:#}", tier.name);
+            failed.push(tier.name);
+        }
+    }
+    println!(
+        "\n{}\n{} s in all",
+        table.join("\n"),
+        begun.elapsed().as_secs()
+    );
+    println!(
+        "{} passed, {} failed",
+        table.len() - failed.len(),
+        failed.len()
+    );
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join("; "));
+    }
+    Ok(())
+}
+
+fn t0() -> anyhow::Result<()> {
+    tidy::run()?;
+    must(cargo(&["fmt", "--all", "--check"]), "cargo fmt --check")?;
+    let mut clippy = cargo(&[
+        "clippy",
+        "--release",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+    ]);
+    clippy.args(["--", "-D", "warnings"]);
+    must(clippy, "clippy")?;
+    let mut doc = cargo(&[
+        "doc",
+        "--release",
+        "--locked",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--quiet",
+    ]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    must(doc, "cargo doc")
+}
+
+fn t1() -> anyhow::Result<()> {
+    let mut test = cargo(&["test", "--release", "--locked", "--quiet"]);
+    for package in PURE {
+        test.args(["-p", package]);
+    }
+    must(test, "the unit tests")?;
+    must(
+        cargo(&[
+            "test",
+            "--release",
+            "--locked",
+            "--quiet",
+            "-p",
+            "terway-cloudsim",
+            "-p",
+            "terway-kubesim",
+        ]),
+        "the tests of the simulated cloud and cluster, with the official SDK and kubectl",
+    )
+}
+
+fn t3() -> anyhow::Result<()> {
+    must(
+        cargo(&[
+            "test",
+            "--release",
+            "--locked",
+            "--quiet",
+            "-p",
+            "terway-datapath",
+        ]),
+        "the tests of the data path",
+    )
+}
+
+fn t4() -> anyhow::Result<()> {
+    programs()?;
+    must(
+        cargo(&[
+            "test",
+            "--release",
+            "--locked",
+            "--quiet",
+            "-p",
+            "terway-lab",
+        ]),
+        "the tests of the lab",
+    )
+}
+
+/// The demo passes, and goes red where something is broken on purpose.
+fn t4_demo() -> anyhow::Result<()> {
+    programs()?;
+    let run = |arguments: &[&str]| {
+        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        lab("demo", &arguments).output()
+    };
+    let whole = run(&["--json"])?;
+    if !whole.status.success() {
+        bail!(
+            "the demo failed:\n{}{}",
+            String::from_utf8_lossy(&whole.stdout),
+            String::from_utf8_lossy(&whole.stderr)
+        );
+    }
+    for (what, check) in [("rule", "ping"), ("spoof", "spoof"), ("leak", "bill")] {
+        let broken = run(&["--json", "--break", what])?;
+        let text = String::from_utf8_lossy(&broken.stdout);
+        let failed = failed_checks(&text)?;
+        if broken.status.success() || failed != [check] {
+            bail!(
+                "demo --break {what} must fail check {check} and no other; it failed {failed:?}:\n{text}"
+            );
+        }
+        println!("demo --break {what}: check {check} failed, as it must");
+    }
+    Ok(())
+}
+
+fn failed_checks(text: &str) -> anyhow::Result<Vec<String>> {
+    let document: serde_json::Value = serde_json::from_str(text)?;
+    let checks = document["checks"].as_array().cloned().unwrap_or_default();
+    let failed = checks.iter().filter(|check| check["ok"] != true);
+    Ok(failed
+        .filter_map(|check| Some(check["name"].as_str()?.to_owned()))
+        .collect())
+}
