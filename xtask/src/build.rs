@@ -8,8 +8,16 @@ use std::{
 
 use anyhow::{Context, bail};
 
-/// Packages of the programs that run beside others' libraries.
-const STATIC: [(&str, &str); 2] = [("terway-cni", "terway"), ("terway-probe", "terway-probe")];
+/// Programs that run beside others' libraries: how cargo calls them, where it puts them, their name.
+const STATIC: [(&[&str], &str, &str); 3] = [
+    (&["-p", "terway-cni"], "terway", "terway"),
+    (&["-p", "terway-probe"], "terway-probe", "terway-probe"),
+    (
+        &["-p", "terway-datapath", "--example", "floor"],
+        "examples/floor",
+        "terway-floor",
+    ),
+];
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
@@ -60,22 +68,17 @@ pub(crate) fn programs() -> anyhow::Result<()> {
         "building the agent and the lab",
     )?;
     let triple = static_target()?;
-    let mut build = cargo(&["build", "--release", "--locked", "--target", &triple]);
-    for (package, _) in STATIC {
-        build.args(["-p", package]);
-    }
-    if triple.ends_with("-gnu") {
-        // Without a musl target the C library is linked in; these programs look up no names.
-        build.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    }
-    must(
-        build,
-        "building the plugin and the probe as static programs",
-    )?;
-    for (_, program) in STATIC {
+    for (package, built, name) in STATIC {
+        let mut build = cargo(&["build", "--release", "--locked", "--target", &triple]);
+        build.args(package);
+        if triple.ends_with("-gnu") {
+            // Without a musl target the C library is linked in; these programs look up no names.
+            build.env("RUSTFLAGS", "-C target-feature=+crt-static");
+        }
+        must(build, &format!("building {name} as a static program"))?;
         let (from, to) = (
-            target().join(&triple).join("release").join(program),
-            programs_dir().join(program),
+            target().join(&triple).join("release").join(built),
+            programs_dir().join(name),
         );
         // A running copy must not be written into, so the new one takes its place.
         let draft = to.with_extension("new");

@@ -20,15 +20,42 @@ const POOL_SIZE_MAX: u64 = 10_000;
 /// Security groups an ENI may have at the most (the cloud's default is 5, its maximum 10).
 const SECURITY_GROUPS_MAX: usize = 10;
 
-/// Keys of `eni_conf` that change what the agent does in a way this release does not know.
-const NOT_YET: [(&str, &str); 6] = [
+/// Keys of `eni_conf` that ask for something this release does not do, with what it is.
+const NOT_YET: [(&str, &str); 17] = [
+    ("backoff_override", "back-off by configuration"),
+    ("credential_path", "encrypted credentials"),
+    (
+        "custom_stateful_workload_kinds",
+        "addresses that stay with a StatefulSet's pod",
+    ),
+    ("eni_tag_block_list", "a block list of tags"),
+    ("eni_tag_filter", "a tag filter"),
     ("enable_eni_trunking", "trunk ENIs"),
     ("enable_erdma", "RDMA"),
     ("enable_ip_prefix", "prefixes"),
     ("extra_routes", "extra routes"),
-    ("eni_tag_filter", "a tag filter"),
     ("idle_ip_reclaim_after", "idle reclaim by age"),
+    (
+        "ip_pool_sync_period",
+        "a pool synchronised by a clock; it follows every event",
+    ),
+    ("ip_warm_up_size", "warm-up"),
+    ("ipam_type", "addresses given out by the control plane"),
+    ("min_eni", "a pool counted in ENIs"),
+    ("rate_limit", "rate limits by configuration"),
+    (
+        "vswitch_selection_policy",
+        "a choice among vSwitches other than by their order",
+    ),
+    ("eni_selection_policy", "a choice among ENIs"),
 ];
+
+/// Whether the ConfigMap beside `path` says that nobody wants NetworkPolicy: key
+/// `disable_network_policy`, "true". Without it somebody may rely on policies.
+pub(crate) fn policy_is_disabled(path: &Path) -> bool {
+    let key = path.with_file_name("disable_network_policy");
+    std::fs::read_to_string(key).is_ok_and(|text| text.trim() == "true")
+}
 
 /// What `eni_conf` says.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,7 +141,19 @@ impl Settings {
                 id: id.into(),
                 secret: secret.into(),
             }),
-            _ => None,
+            (None | Some(""), None | Some("")) => None,
+            (id, _) => {
+                let missing = if id.is_none_or(str::is_empty) {
+                    "access_key"
+                } else {
+                    "access_secret"
+                };
+                return Err(wrong(
+                    missing,
+                    &Value::Null,
+                    "the other half of the AccessKey that is set",
+                ));
+            }
         };
         Ok(Self {
             access_key,
@@ -404,6 +443,14 @@ mod tests {
             (
                 r#"{"security_group":"sg-1","eni_tags":{"a":1}}"#,
                 "eni_tags",
+            ),
+            (
+                r#"{"security_group":"sg-1","access_key":"LTAI"}"#,
+                "access_secret",
+            ),
+            (
+                r#"{"security_group":"sg-1","access_secret":"s"}"#,
+                "access_key",
             ),
         ];
         for (text, key) in cases {

@@ -1,9 +1,10 @@
-//! The threads that change the kernel: one sets up, one takes down. Within each, one thing after the
-//! other is enough, because the kernel takes one change of links at a time anyway (rtnl_lock); but
-//! deleting a link waits tens of milliseconds for packets under way, and no ADD shall wait behind that.
+//! The threads that change the kernel: one sets up, one takes down, one forgets flows. Within each, one
+//! thing after the other is enough, because the kernel takes one change of links at a time anyway
+//! (rtnl_lock); but deleting a link waits tens of milliseconds for packets under way, listing flows
+//! takes as long, and no ADD shall wait behind either.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::IpAddr,
     os::fd::{AsFd, OwnedFd},
     sync::mpsc::{Receiver, SyncSender},
@@ -14,10 +15,16 @@ use engine::node::Input;
 use model::{
     AttachmentKey, EniId,
     family::host_net,
-    net::{EniNet, PodNet, TABLE_MAIN},
+    net::{EniNet, PodNet},
 };
 
 use crate::driver::Message;
+
+/// How the node's end of every pod's link is called, here and in the projects we stand in for.
+const POD_LINK_PREFIX: &str = "cali";
+
+/// How many flows this network namespace has (Documentation/networking/nf_conntrack-sysctl.rst).
+const FLOW_COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
 /// Work that may wait for the kernel: as many as requests may wait ([`crate::plugin::CONNECTIONS_MAX`])
 /// and an action for every ENI.
@@ -39,22 +46,23 @@ pub(crate) enum Work {
     RemovePod(AttachmentKey, Box<PodNet>),
 }
 
-/// The addresses the kernel routes to pods by routes of ours.
+/// The addresses the kernel routes to pods, whoever made the routes: pods of the Go project live on a
+/// node that is moved over, and theirs are not ours to give.
 pub(crate) fn occupied(netlink: &mut Netlink) -> datapath::Result<BTreeSet<IpAddr>> {
-    let observed = datapath::observe(netlink)?;
-    let to_pods = observed.routes.iter().filter(|route| {
-        route.table == TABLE_MAIN
-            && route.gateway.is_none()
-            && route.destination == host_net(route.destination.addr())
-    });
-    Ok(to_pods.map(|route| route.destination.addr()).collect())
+    let networks = datapath::routed_over(netlink, POD_LINK_PREFIX)?;
+    let hosts = networks
+        .into_iter()
+        .filter(|network| *network == host_net(network.addr()));
+    Ok(hosts.map(|network| network.addr()).collect())
 }
 
-/// Works until nobody can send work any more.
-pub(crate) fn run(mut netlink: Netlink, work: &Receiver<Work>, done: &SyncSender<Message>) {
-    let mut conntrack = Conntrack::open().map_err(|error| {
-        tracing::warn!(error = %chain(&error), "flows of released addresses will not be flushed");
-    });
+/// Works until nobody can send work any more. Addresses of removed pods go to `released`.
+pub(crate) fn run(
+    mut netlink: Netlink,
+    work: &Receiver<Work>,
+    done: &SyncSender<Message>,
+    released: &SyncSender<IpAddr>,
+) {
     while let Ok(work) = work.recv() {
         let input = match work {
             Work::ReadLinks => match netlink.links() {
@@ -86,8 +94,9 @@ pub(crate) fn run(mut netlink: Netlink, work: &Receiver<Work>, done: &SyncSender
             }
             Work::RemovePod(key, net) => {
                 let result = datapath::remove_pod(&mut netlink, &net);
-                if let (Ok(()), Ok(conntrack)) = (&result, &mut conntrack) {
-                    flush(conntrack, &net);
+                for entry in net.pod_addresses.iter().filter(|_| result.is_ok()) {
+                    // A full queue means that hundreds wait already; the address rests anyway.
+                    let _ = released.try_send(entry.address.addr());
                 }
                 Input::PodRemoved(key, result.map_err(|failures| failures.to_string()))
             }
@@ -109,17 +118,24 @@ fn in_pod<T>(
     work(&mut pod, &namespace).map_err(|error| chain(&error))
 }
 
-/// A flow that outlives its pod would carry packets of the next holder of the address.
-fn flush(conntrack: &mut Conntrack, net: &PodNet) {
-    let addresses: BTreeMap<IpAddr, ()> = net
-        .pod_addresses
-        .iter()
-        .map(|entry| (entry.address.addr(), ()))
-        .collect();
-    for address in addresses.keys() {
-        match conntrack.flush(*address) {
-            Ok(count) => tracing::debug!(%address, count, "flushed flows"),
-            Err(error) => tracing::warn!(%address, error = %chain(&error), "flushing flows"),
+/// Forgets the flows of every address that comes in: one that outlives its pod would carry packets of
+/// the next holder of the address, who comes after the address has rested.
+pub(crate) fn forget_flows(released: &Receiver<IpAddr>) {
+    let mut conntrack = match Conntrack::open() {
+        Ok(conntrack) => conntrack,
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "flows of released addresses are not forgotten");
+            return;
+        }
+    };
+    while let Ok(address) = released.recv() {
+        // Listing walks the whole table, so an empty one is not listed.
+        if std::fs::read_to_string(FLOW_COUNT).is_ok_and(|count| count.trim() == "0") {
+            continue;
+        }
+        match conntrack.flush(address) {
+            Ok(count) => tracing::debug!(%address, count, "forgot flows"),
+            Err(error) => tracing::warn!(%address, error = %chain(&error), "forgetting flows"),
         }
     }
 }

@@ -111,9 +111,11 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     store.keep(&config, &known)?;
 
     let (outbox, inbox) = mpsc::sync_channel(driver::QUEUE_MAX);
-    let set_up = kernel_thread("set-up", netlink, &outbox)?;
+    let (released, flows) = mpsc::sync_channel(kernel::QUEUE_MAX);
+    spawn("flows", move || kernel::forget_flows(&flows))?;
+    let set_up = kernel_thread("set-up", netlink, &outbox, &released)?;
     let netlink = datapath::Netlink::open().context("opening netlink on the node")?;
-    let take_down = kernel_thread("take-down", netlink, &outbox)?;
+    let take_down = kernel_thread("take-down", netlink, &outbox, &released)?;
     runtime.spawn(facts::watch(
         arguments.config,
         Arc::clone(&metadata),
@@ -160,10 +162,11 @@ fn kernel_thread(
     name: &str,
     netlink: datapath::Netlink,
     done: &mpsc::SyncSender<driver::Message>,
+    released: &mpsc::SyncSender<std::net::IpAddr>,
 ) -> anyhow::Result<mpsc::SyncSender<kernel::Work>> {
     let (sender, work) = mpsc::sync_channel(kernel::QUEUE_MAX);
-    let done = done.clone();
-    spawn(name, move || kernel::run(netlink, &work, &done))?;
+    let (done, released) = (done.clone(), released.clone());
+    spawn(name, move || kernel::run(netlink, &work, &done, &released))?;
     Ok(sender)
 }
 
@@ -203,6 +206,9 @@ fn open_store(
 /// `eni_conf`. One that makes no sense is complained about; with an earlier configuration the agent
 /// goes on serving by that.
 fn settings(path: &Path, earlier: bool, notices: &mut Notices) -> anyhow::Result<Option<Settings>> {
+    if !config::policy_is_disabled(path) {
+        notices.policy_not_enforced();
+    }
     match Settings::load(path) {
         Ok(settings) => {
             for (key, feature) in &settings.ignored {

@@ -126,6 +126,14 @@ impl Notices {
         self.node("ConfigError", text.to_owned());
     }
 
+    /// NetworkPolicy objects have no effect, and nobody said that this is wanted.
+    pub(crate) fn policy_not_enforced(&mut self) {
+        let text = "NetworkPolicy is not enforced by this release: every pod may talk to every pod; \
+                    set disable_network_policy to \"true\" in ConfigMap kube-system/eni-config to accept that";
+        tracing::warn!(text, "network policy");
+        self.node("NetworkPolicyNotEnforced", text.to_owned());
+    }
+
     fn count(&mut self, reason: &'static str) {
         *self.counts.entry(reason).or_default() += 1;
     }

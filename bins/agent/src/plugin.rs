@@ -32,6 +32,9 @@ pub(crate) const CONNECTIONS_MAX: usize = 512;
 /// on the same machine.
 const EXCHANGE: Duration = Duration::from_secs(5);
 
+/// A rest when no connection can be taken, so that a lack of descriptors does not become a lack of CPU.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// A reading thread needs the message buffer on the heap and little else.
 const STACK_BYTES: usize = 256 * 1024;
 
@@ -41,13 +44,13 @@ pub(crate) fn serve(listener: &Listener, pods: &Arc<Pods>, driver: &SyncSender<M
     loop {
         let connection = match listener.accept(EXCHANGE) {
             Ok(connection) => connection,
-            Err(error @ SocketError::Stranger(_)) => {
-                tracing::warn!(%error, "refused a connection");
+            Err(error @ SocketError::Accept(_)) => {
+                tracing::error!(error = %crate::kernel::chain(&error), "plugin socket");
+                thread::sleep(ACCEPT_PAUSE);
                 continue;
             }
             Err(error) => {
-                tracing::error!(error = %crate::kernel::chain(&error), "accepting a connection");
-                thread::sleep(Duration::from_millis(100));
+                tracing::warn!(error = %crate::kernel::chain(&error), "refused a connection");
                 continue;
             }
         };
@@ -87,6 +90,8 @@ fn read(connection: Connection, pods: &Pods, driver: &SyncSender<Message>) {
         }
     };
     if let Err(error) = check(&request, pods) {
+        // A pod that is refused must not be kept alive by us.
+        drop(descriptors);
         return refuse(&connection, error);
     }
     let asked = Asked {

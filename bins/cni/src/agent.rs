@@ -32,7 +32,8 @@ pub(crate) fn ask(request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<R
     let began = Instant::now();
     let absence = ABSENCE_MAX.min(request.patience);
     loop {
-        match exchange(request, descriptors) {
+        let left = request.patience.saturating_sub(began.elapsed());
+        match exchange(request, left, descriptors) {
             Ok(reply) => return Ok(reply),
             Err(error) if waits && is_away(&error) && began.elapsed() < absence => {
                 thread::sleep(ABSENCE_POLL);
@@ -48,9 +49,13 @@ fn is_away(error: &SocketError) -> bool {
     error.is_nobody() || matches!(error, SocketError::Closed)
 }
 
-fn exchange(request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<Reply, SocketError> {
+fn exchange(
+    request: &Request,
+    left: Duration,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<Reply, SocketError> {
     let connection = Connection::connect(Path::new(SOCKET_PATH))?;
-    connection.limit(request.patience + GRACE)?;
+    connection.limit(left + GRACE)?;
     connection.send(request, descriptors)?;
     connection.receive().map(|(reply, _)| reply)
 }
@@ -75,7 +80,7 @@ pub(crate) fn del(key: AttachmentKey, started: Timestamp, patience: Duration) ->
         patience,
         verb,
     };
-    match exchange(&request, &[]) {
+    match exchange(&request, patience, &[]) {
         Ok(Reply::Failed {
             code,
             message,

@@ -165,11 +165,21 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 
 /// Reads a unicast route of ours over one link.
 pub(crate) fn route(message: &RouteNetlinkMessage, names: &LinkNames) -> Option<Route> {
+    match message {
+        RouteNetlinkMessage::NewRoute(route) if route.header.protocol == OURS => {
+            any_route(message, names)
+        }
+        _ => None,
+    }
+}
+
+/// Reads a unicast route over one link, whoever made it.
+pub(crate) fn any_route(message: &RouteNetlinkMessage, names: &LinkNames) -> Option<Route> {
     let RouteNetlinkMessage::NewRoute(message) = message else {
         return None;
     };
     let header = &message.header;
-    if header.protocol != OURS || header.kind != RouteType::Unicast {
+    if header.kind != RouteType::Unicast {
         return None;
     }
     let (mut table, mut link, mut gateway) = (u32::from(header.table), None, None);

@@ -32,5 +32,5 @@ pub use eni::{apply_eni, remove_eni};
 pub use error::{Error, Failures, Result};
 pub use leftover::{Leftover, leftovers, remove_leftover};
 pub use netlink::Netlink;
-pub use observe::{Observed, ObservedLink, observe};
+pub use observe::{Observed, ObservedLink, observe, routed_over};
 pub use pod::{apply_pod, remove_pod};

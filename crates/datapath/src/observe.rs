@@ -3,9 +3,10 @@
 //! Reads only. Links, addresses and permanent neighbours carry no owner and are all listed; routes
 //! and rules carry one, and only those with our protocol id are.
 
+use ipnet::IpNet;
 use model::{
     Family,
-    net::{Link, LinkAddress, Neighbour, Route, Rule},
+    net::{Link, LinkAddress, Neighbour, Route, Rule, TABLE_MAIN},
 };
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -130,6 +131,34 @@ fn routes(netlink: &mut Netlink, names: &LinkNames) -> Result<Vec<Route>> {
     }
     routes.sort();
     Ok(routes)
+}
+
+/// Every network the main table leads to over a link whose name starts with `prefix`, whoever made the
+/// route.
+///
+/// # Errors
+/// When links or routes cannot be listed.
+pub fn routed_over(netlink: &mut Netlink, prefix: &str) -> Result<Vec<IpNet>> {
+    let names: LinkNames = link_details(netlink)?
+        .into_iter()
+        .map(|detail| (detail.index, detail.name))
+        .collect();
+    let mut networks = Vec::new();
+    for family in Family::BOTH {
+        let mut ask = RouteMessage::default();
+        ask.header.address_family = encode::family(family);
+        let list = netlink.list("routes", &RouteNetlinkMessage::GetRoute(ask))?;
+        networks.extend(
+            list.iter()
+                .filter_map(|message| decode::any_route(message, &names))
+                .filter(|route| {
+                    route.table == TABLE_MAIN && route.link.as_str().starts_with(prefix)
+                })
+                .map(|route| route.destination),
+        );
+    }
+    networks.sort();
+    Ok(networks)
 }
 
 /// Our rules, a rule that was added twice twice.

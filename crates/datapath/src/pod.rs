@@ -166,7 +166,7 @@ pub fn remove_pod(host: &mut Netlink, plan: &PodNet) -> std::result::Result<(), 
 fn remove_rules(host: &mut Netlink, rules: &[Rule]) -> Vec<Error> {
     let (mut requests, mut failures) = (Vec::new(), Vec::new());
     for rule in rules {
-        match rules::delete(rule) {
+        match rules::delete_in_any_table(rule) {
             Ok(request) => requests.push(request),
             Err(error) => failures.push(error),
         }

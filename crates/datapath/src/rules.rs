@@ -24,11 +24,7 @@ use crate::{
 pub(crate) fn add_to_new_pod(rules: &[Rule]) -> Result<Vec<Request<'_>>> {
     let mut requests = Vec::with_capacity(rules.len() * 2);
     for rule in rules {
-        requests.push(Request::new(
-            "deleting",
-            Object::RuleInAnyTable(rule),
-            &RouteNetlinkMessage::DelRule(encode::rule_in_any_table(rule)?),
-        ));
+        requests.push(delete_in_any_table(rule)?);
         requests.push(add(rule, IfPresent::Refuse)?);
     }
     Ok(requests)
@@ -85,6 +81,17 @@ pub(crate) fn same_packets(one: &Rule, other: &Rule) -> bool {
 fn add(rule: &Rule, if_present: IfPresent) -> Result<Request<'_>> {
     let message = RouteNetlinkMessage::NewRule(encode::rule(rule)?);
     Ok(Request::create(Object::Rule(rule), &message, if_present))
+}
+
+/// Removes one rule of ours with the priority and selector of `rule`, whatever table it names: whoever
+/// removes a pod may not know any more which ENI, and so which table, it had.
+pub(crate) fn delete_in_any_table(rule: &Rule) -> Result<Request<'_>> {
+    let message = RouteNetlinkMessage::DelRule(encode::rule_in_any_table(rule)?);
+    Ok(Request::new(
+        "deleting",
+        Object::RuleInAnyTable(rule),
+        &message,
+    ))
 }
 
 /// Removes one rule of ours that is exactly `rule`.

@@ -49,6 +49,12 @@ impl Backoff {
         first: Duration::from_millis(200),
         longest: Duration::from_secs(2),
     };
+    /// Waiting for a detach before the delete. It takes the cloud a second or two, and a delete that
+    /// comes too early is a call that is refused.
+    pub const DETACH: Self = Self {
+        first: Duration::from_millis(1500),
+        longest: Duration::from_secs(6),
+    };
     /// Kernel work that failed: cheap to repeat and usually about an object in motion.
     pub const KERNEL: Self = Self {
         first: Duration::from_millis(50),

@@ -4,7 +4,10 @@
 //! After every step an address has one owner, in the ledger and among the answers given. When faults
 //! have stopped, every address is idle, resting or gone, and the ledger agrees with cloud and kernel.
 
-#[allow(clippy::unwrap_used, reason = "a test world: what does not hold fails the test")]
+#[allow(
+    clippy::unwrap_used,
+    reason = "a test world: what does not hold fails the test"
+)]
 mod world;
 
 use proptest::prelude::*;

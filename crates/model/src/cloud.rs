@@ -39,7 +39,8 @@ pub enum EniStatus {
 pub struct PrivateIp {
     /// The address.
     pub address: IpAddr,
-    /// Whether it is the ENI's own, which lives and dies with it and is never given to a pod.
+    /// Whether it is the ENI's primary address, which lives and dies with it: the cloud takes it back
+    /// only with the ENI. It serves a pod like any other.
     pub primary: bool,
 }
 
@@ -79,7 +80,7 @@ impl Eni {
             .map(|ip| ip.address)
     }
 
-    /// Its addresses that may be given to pods.
+    /// Its addresses that can be taken back one by one.
     pub fn secondary_addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.addresses
             .iter()

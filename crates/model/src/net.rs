@@ -110,7 +110,7 @@ pub struct EniNet {
     pub link: InterfaceName,
     /// MTU of it.
     pub mtu: u32,
-    /// Its own addresses, so that the node speaks ARP and ND with an address the cloud knows here.
+    /// Addresses the node itself has on it; none in the mode that gives all of them to pods.
     pub addresses: Vec<LinkAddress>,
     /// Routes in the ENI's table.
     pub routes: Vec<Route>,

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::{
     io::Errno,
     net::{
@@ -61,6 +62,12 @@ pub enum SocketError {
         #[source]
         source: Errno,
     },
+    /// No connection can be taken; it may pass, for example when descriptors ran out.
+    #[error("accepting a connection")]
+    Accept(#[source] Errno),
+    /// The kernel does not say who is at the other end.
+    #[error("asking who connected")]
+    Peer(#[source] nix::errno::Errno),
     /// Nothing came in time, or receiving failed.
     #[error("waiting for a message")]
     Receive(#[source] Errno),
@@ -155,12 +162,14 @@ impl Listener {
             match rustix::net::accept_with(&self.0, SocketFlags::CLOEXEC) {
                 Ok(socket) => break socket,
                 Err(Errno::INTR) => {}
-                Err(error) => return Err(SocketError::Receive(error)),
+                Err(error) => return Err(SocketError::Accept(error)),
             }
         };
-        let peer = sockopt::socket_peercred(&socket).map_err(SocketError::Receive)?;
-        if !peer.uid.is_root() {
-            return Err(SocketError::Stranger(peer.uid.as_raw()));
+        // Not rustix's: a peer in a process namespace of which this one sees nothing has process id 0,
+        // which its type cannot hold, and that is every plugin when the agent runs in a pod.
+        let peer = getsockopt(&socket, PeerCredentials).map_err(SocketError::Peer)?;
+        if peer.uid() != 0 {
+            return Err(SocketError::Stranger(peer.uid()));
         }
         let connection = Connection(socket);
         connection.limit(timeout)?;

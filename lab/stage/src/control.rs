@@ -21,6 +21,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub(crate) enum Request {
+    /// How many nodes are ready; cheap, for whoever waits.
+    Ready,
     /// Everything there is, as one document.
     Status,
     /// Kill a node's agent without warning; the node starts it again.
@@ -34,6 +36,13 @@ pub(crate) enum Request {
         namespace: String,
         /// Its name.
         name: String,
+    },
+    /// Switch an ENI's source and destination check on or off, in the VPC only.
+    SourceDestCheck {
+        /// The ENI.
+        eni: String,
+        /// Whether its packets are checked.
+        enabled: bool,
     },
     /// Take everything down.
     Down,

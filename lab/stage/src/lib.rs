@@ -3,8 +3,10 @@
 //! The programs under test are run as they are built; nothing of them is linked here, so that the lab
 //! cannot share a mistake with what it judges.
 
+mod bench;
 pub mod cli;
 mod control;
+mod demo;
 pub mod fabric;
 mod kubelet;
 mod netns;

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 
 /// Where a lab is when nobody says otherwise.
 pub(crate) const DIR: &str = "/run/terway-lab";
+/// How long somebody who only looks whether a lab is up may hold the lock: microseconds.
+const LOCK_MAX: Duration = Duration::from_millis(200);
 /// How long the kernel may take to end killed processes and free their cgroups. It takes
 /// milliseconds; a machine that swaps takes seconds.
 const SWEEP_MAX: Duration = Duration::from_secs(10);
@@ -157,16 +159,11 @@ impl StateDir {
         let path = self.lock_file();
         let open = || File::options().create(true).append(true).open(&path);
         let lock = open().with_context(|| format!("cannot open {}", path.display()))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!(
-                "a lab is up in {0}: run `terway-lab down --dir {0}` first, or name another --dir",
-                self.0.display()
-            ),
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-            }
-        }
+        let here = self.0.display();
+        let problem = format!(
+            "a lab is up in {here}: run `terway-lab down --dir {here}` first, or name another --dir"
+        );
+        until(&problem, LOCK_MAX, || lock.try_lock().is_ok())?;
         // Somebody may have removed the lab between the opening and the locking.
         let same = fs::metadata(&path).is_ok_and(|now| {
             lock.metadata()

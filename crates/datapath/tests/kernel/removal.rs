@@ -1,6 +1,6 @@
 //! Removing: nothing of ours stays, nothing of others goes.
 
-use model::Mac;
+use model::{Mac, net::TABLE_MAIN};
 use serde_json::json;
 use terway_datapath::{Leftover, leftovers, observe, remove_leftover, remove_pod};
 
@@ -39,6 +39,19 @@ fn what_a_crash_left_half_removed_is_removed_by_the_next_attempt() {
         remove_pod(&mut node.netlink, &pod.plan).unwrap();
         assert_eq!(before, node.namespace.snapshot(), "{already_gone}");
     }
+}
+
+#[test]
+fn a_pod_is_removed_by_somebody_who_forgot_its_enis_table() {
+    let (mut node, mut pod) = (Node::new(), Pod::numbered(5, 42));
+    let before = node.namespace.snapshot();
+    node.apply(&mut pod).unwrap();
+    let mut forgotten = pod.plan.clone();
+    for rule in &mut forgotten.host_rules {
+        rule.table = TABLE_MAIN;
+    }
+    remove_pod(&mut node.netlink, &forgotten).unwrap();
+    assert_eq!(before, node.namespace.snapshot());
 }
 
 #[test]

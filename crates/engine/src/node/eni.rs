@@ -296,7 +296,7 @@ impl Node {
         match result {
             Ok(_) => {
                 self.set_stage(id, EniStage::Deleting);
-                self.put_off(now, id, Backoff::APPEAR);
+                self.put_off(now, id, Backoff::DETACH);
             }
             // Off the instance already, or gone with it.
             Err(fault) if matches!(fault.class, FaultClass::Gone | FaultClass::Conflict) => {
@@ -325,7 +325,7 @@ impl Node {
             FaultClass::Conflict if self.progress(id).failures >= DELETE_TRIES => {
                 self.set_stage(id, EniStage::Detaching);
             }
-            FaultClass::Conflict => self.put_off(now, id, Backoff::APPEAR),
+            FaultClass::Conflict => self.put_off(now, id, Backoff::DETACH),
             FaultClass::Throttled
             | FaultClass::Exhausted(_)
             | FaultClass::Denied

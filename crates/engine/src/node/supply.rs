@@ -162,20 +162,46 @@ impl Node {
         self.open(now, IntentCall::CreateEni(create));
     }
 
-    /// Addresses an attached ENI may get right now.
+    /// Addresses an ENI may get right now.
     fn room(&self, now: Timestamp, id: &EniId) -> u32 {
-        let asked = self.ledger.intents().any(
-            |intent| matches!(&intent.call, IntentCall::AssignAddresses { eni, .. } if eni == id),
-        );
+        let busy = self.progress.get(id).is_some_and(|progress| progress.busy);
+        if busy || self.asked_for(id) > 0 || !self.eni_usable(id) {
+            0
+        } else {
+            self.room_later(now, id)
+        }
+    }
+
+    /// Addresses an ENI may get beyond those it has and those asked for.
+    fn room_later(&self, now: Timestamp, id: &EniId) -> u32 {
+        let leaving = self
+            .ledger
+            .eni(id)
+            .is_none_or(|eni| matches!(eni.stage, EniStage::Detaching | EniStage::Deleting));
         let full = self
             .progress
             .get(id)
-            .is_some_and(|p| p.busy || p.full_until > now);
-        if asked || full || !self.eni_usable(id) {
+            .is_some_and(|progress| progress.full_until > now);
+        if leaving || full {
             return 0;
         }
         let has = u32::try_from(self.ledger.addresses_of(id).count()).unwrap_or(u32::MAX);
-        self.config.limits.ipv4_per_eni.saturating_sub(has)
+        self.config
+            .limits
+            .ipv4_per_eni
+            .saturating_sub(has.saturating_add(self.asked_for(id)))
+    }
+
+    /// Addresses asked for on an ENI whose answer is open.
+    fn asked_for(&self, id: &EniId) -> u32 {
+        let on_it = self
+            .ledger
+            .intents()
+            .filter_map(|intent| match &intent.call {
+                IntentCall::AssignAddresses { eni, count } if eni == id => Some(*count),
+                IntentCall::AssignAddresses { .. } | IntentCall::CreateEni(_) => None,
+            });
+        on_it.sum()
     }
 
     /// The first configured vSwitch of the node's zone that has addresses left, as far as is known.

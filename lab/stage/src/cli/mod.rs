@@ -1,14 +1,15 @@
 //! The command line: bring a lab up, look at it, go into its pods, take it down.
 
-mod tree;
-mod up;
+pub(crate) mod inside;
+pub(crate) mod tree;
+pub(crate) mod up;
 
 use std::{
     fs::{self, File},
     io::Write,
     os::unix::process::CommandExt,
     path::PathBuf,
-    process::{Command, ExitCode},
+    process::ExitCode,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -16,8 +17,10 @@ use clap::{Parser, Subcommand};
 use serde_json::Value;
 
 use crate::{
+    bench::{self, BenchArgs, NodeBenchArgs},
     control::{Request, ask},
-    node::{self, BIN, NodeArgs},
+    demo::{self, DemoArgs},
+    node::{self, NodeArgs},
     region::{self, RegionArgs},
     statedir::{DIR, StateDir},
 };
@@ -74,6 +77,13 @@ enum Verb {
     },
     /// Take the lab down, whatever is left of it
     Down,
+    /// Show the product's main job step by step, and check every claim
+    Demo(DemoArgs),
+    /// Measure ADD and DEL beside the reference plugins and bare netlink
+    Bench(BenchArgs),
+    /// Measure on the node this runs on; `bench` and `demo` run it
+    #[command(hide = true)]
+    BenchNode(NodeBenchArgs),
     /// The lab's own process; `up` runs it
     #[command(hide = true)]
     Region(RegionArgs),
@@ -100,7 +110,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             command,
         } => {
             let place = question(&dir, &Request::Pod { namespace, name })?;
-            return Err(exec(&place, &command));
+            let words: Vec<&str> = command.iter().map(String::as_str).collect();
+            let error = inside::pod(&place, &words)?.exec();
+            return Err(anyhow!(error).context("cannot run `nsenter`"));
         }
         Verb::Kubeconfig => {
             must_be_up(&dir)?;
@@ -111,6 +123,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             println!("{}", question(&dir, &Request::KillAgent { node })?);
         }
         Verb::Down => up::down(&dir)?,
+        Verb::Demo(args) => return demo::run(&dir, &args),
+        Verb::Bench(args) => bench::lab(&dir, &args)?,
+        Verb::BenchNode(args) => bench::node(&args)?,
         Verb::Region(args) => {
             log_to_stderr();
             region::run(&dir, &args)?;
@@ -146,33 +161,6 @@ fn question(dir: &StateDir, request: &Request) -> Result<Value> {
 /// The status document.
 fn look(dir: &StateDir) -> Result<Value> {
     question(dir, &Request::Status)
-}
-
-/// Becomes `command` inside a pod; returns only why not.
-fn exec(place: &Value, command: &[String]) -> anyhow::Error {
-    let (Some(pid), Some(netns)) = (place["pid"].as_u64(), place["netns"].as_str()) else {
-        return anyhow!("the lab names no process and namespace: {place}");
-    };
-    if let Some(cgroup) = place["cgroup"].as_str()
-        && let Err(error) = fs::write(format!("{cgroup}/cgroup.procs"), "0")
-    {
-        return anyhow!(error).context(format!("cannot move into cgroup {cgroup}"));
-    }
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut nsenter = Command::new("nsenter");
-    // The pod's namespace file lies in the node's mounts, which nsenter has not entered yet.
-    nsenter.arg(format!("--net=/proc/{pid}/root{netns}"));
-    for (flag, file) in [
-        ("mount", "mnt"),
-        ("uts", "uts"),
-        ("ipc", "ipc"),
-        ("pid", "pid_for_children"),
-    ] {
-        nsenter.arg(format!("--{flag}=/proc/{pid}/ns/{file}"));
-    }
-    nsenter.env("PATH", format!("{BIN}:{path}"));
-    let error = nsenter.arg("--").args(command).exec();
-    anyhow!(error).context("cannot run `nsenter`")
 }
 
 fn logs(dir: &StateDir, component: Option<&str>) -> Result<()> {

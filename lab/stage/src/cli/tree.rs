@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-pub(super) fn tree(document: &Value) -> String {
+pub(crate) fn tree(document: &Value) -> String {
     let [region, vpc, cidr, kubernetes, openapi] =
         ["region", "vpc", "vpc_cidr", "kubernetes", "openapi"].map(|key| text(&document[key]));
     let mut lines = vec![

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{look, tree::tree};
@@ -36,7 +37,8 @@ const TOOLS: [(&str, &str); 5] = [
 /// Programs of ours that run in it.
 const PROGRAMS: [&str; 3] = ["terway", "terwayd", "terway-probe"];
 
-pub(super) fn up(dir: &StateDir, args: &RegionArgs, detach: bool) -> Result<()> {
+/// Brings a lab up and returns its status once all nodes are ready.
+pub(crate) fn bring(dir: &StateDir, args: &RegionArgs) -> Result<Value> {
     preflight(args)?;
     let mut region = launch(dir, args)?;
     if let Err(error) = wait_ready(dir, &mut region, usize::from(args.nodes)) {
@@ -46,7 +48,11 @@ pub(super) fn up(dir: &StateDir, args: &RegionArgs, detach: bool) -> Result<()> 
         down(dir)?;
         return Err(error.context(format!("the lab did not come up; its log ends:\n{end}")));
     }
-    println!("{}", tree(&look(dir)?));
+    look(dir)
+}
+
+pub(super) fn up(dir: &StateDir, args: &RegionArgs, detach: bool) -> Result<()> {
+    println!("{}", tree(&bring(dir, args)?));
     print_hints(dir);
     if detach {
         return Ok(());
@@ -97,6 +103,10 @@ fn launch(dir: &StateDir, args: &RegionArgs) -> Result<Child> {
         .arg(fs::canonicalize(bin_dir(args)?)?);
     region.args(["--nodes", &args.nodes.to_string()]);
     region.args(["--instance-type", &args.instance_type]);
+    let pool = &args.pool;
+    region.args(["--min-pool-size", &pool.min_pool_size.to_string()]);
+    region.args(["--max-pool-size", &pool.max_pool_size.to_string()]);
+    region.args(["--ip-cooldown", &pool.ip_cooldown]);
     region.current_dir("/").stdin(Stdio::from(lock));
     region.stdout(log.try_clone()?).stderr(log);
     region.spawn().context("cannot start the region")
@@ -104,18 +114,11 @@ fn launch(dir: &StateDir, args: &RegionArgs) -> Result<Child> {
 
 fn wait_ready(dir: &StateDir, region: &mut Child, nodes: usize) -> Result<()> {
     let mut ended = None;
-    until(
-        "not all nodes are ready; see the log of their agents",
-        UP_MAX,
-        || {
-            ended = region.try_wait().ok().flatten();
-            ended.is_some()
-                || ask(&dir.socket(), &Request::Status).is_ok_and(|document| {
-                    let list = document["nodes"].as_array().into_iter().flatten();
-                    list.filter(|node| node["ready"] == true).count() == nodes
-                })
-        },
-    )?;
+    let problem = "not all nodes are ready; their agents' logs may say why";
+    until(problem, UP_MAX, || {
+        ended = region.try_wait().ok().flatten();
+        ended.is_some() || ask(&dir.socket(), &Request::Ready).is_ok_and(|ready| ready == nodes)
+    })?;
     match ended {
         Some(status) => bail!("the region has ended with {status}"),
         None => Ok(()),
@@ -139,7 +142,7 @@ kubectl wait pod --all --for=condition=Ready && kubectl get pods -o wide
 }
 
 /// Takes the lab down, asked nicely if it can still be asked.
-pub(super) fn down(dir: &StateDir) -> Result<()> {
+pub(crate) fn down(dir: &StateDir) -> Result<()> {
     if dir.is_up() {
         let asked = ask(&dir.socket(), &Request::Down)
             .and_then(|_| until("the region does not end", DOWN_MAX, || !dir.is_up()));

@@ -145,6 +145,10 @@ fn start(node: &str) -> Result<Child> {
             "--mount",
             "--propagation",
             "private",
+            // A pod sees its own processes only: the plugin that calls has no number in there.
+            "--pid",
+            "--fork",
+            "--kill-child",
             "sh",
             "-c",
             CONTAINER,

@@ -2,6 +2,7 @@
 //! end.
 
 mod nodes;
+mod pool;
 mod seed;
 mod services;
 mod status;
@@ -57,6 +58,22 @@ pub(crate) struct RegionArgs {
     // 8 ENIs with 30 addresses: 50 pods a node need four, so the address quota is no lab's first limit.
     #[arg(long, default_value = "ecs.g7.4xlarge")]
     pub(crate) instance_type: String,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+}
+
+/// What `eni_conf` of the cluster says about the nodes' pools.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct PoolArgs {
+    /// Key min_pool_size of eni_conf
+    #[arg(long, default_value_t = 2)]
+    pub(crate) min_pool_size: u32,
+    /// Key max_pool_size of eni_conf
+    #[arg(long, default_value_t = 5)]
+    pub(crate) max_pool_size: u32,
+    /// Key ip_cooldown of eni_conf
+    #[arg(long, default_value = "60s")]
+    pub(crate) ip_cooldown: String,
 }
 
 /// A lab that is up.
@@ -85,7 +102,7 @@ pub(crate) fn run(dir: &StateDir, args: &RegionArgs) -> Result<()> {
         .build()?;
     runtime.block_on(async {
         let mut tasks = JoinSet::new();
-        let lab = Arc::new(open(dir.clone(), &mut tasks)?);
+        let lab = Arc::new(open(dir.clone(), &args.pool, &mut tasks)?);
         let mut terminate = signal(SignalKind::terminate())?;
         let outcome = tokio::select! {
             Err(error) = populate(&lab, args) => Err(error),
@@ -98,7 +115,7 @@ pub(crate) fn run(dir: &StateDir, args: &RegionArgs) -> Result<()> {
 }
 
 /// Makes everything but the nodes.
-fn open(dir: StateDir, tasks: &mut JoinSet<()>) -> Result<Lab> {
+fn open(dir: StateDir, pool: &PoolArgs, tasks: &mut JoinSet<()>) -> Result<Lab> {
     let me = Process::of(std::process::id())?;
     let cgroup = nodes::cgroup(&format!("terway-lab-{}", std::process::id()))?;
     let record = Record {
@@ -113,7 +130,7 @@ fn open(dir: StateDir, tasks: &mut JoinSet<()>) -> Result<Lab> {
         None => tracing::warn!("no cgroup2 mount: nodes have no cgroup of their own"),
     }
     let config = seed::region();
-    let eni_config = seed::eni_config(&config)?;
+    let eni_config = seed::eni_config(&config, pool)?;
     let cloud = Shared::new(Region::new(config)?);
     let cluster = Api::new(Cluster::new(seed::SEED, since_epoch()));
     cluster.create_object(eni_config)?;
@@ -240,6 +257,7 @@ async fn converse(lab: &Lab, stream: UnixStream) -> Result<()> {
 
 async fn reply(lab: &Lab, request: &Request) -> Result<Value> {
     match request {
+        Request::Ready => status::ready(lab).map(Value::from),
         Request::Status => status::document(lab).await,
         Request::KillAgent { node } => lab.node(node)?.ask(&NodeRequest::KillAgent).await,
         Request::Pod { namespace, name } => {
@@ -256,6 +274,10 @@ async fn reply(lab: &Lab, request: &Request) -> Result<Value> {
             let cgroup = lab.with_record(|record| record.cgroup.clone())?;
             let cgroup = cgroup.map(|cgroup| cgroup.join(&node.name));
             Ok(json!({ "pid": node.pid, "netns": netns, "cgroup": cgroup }))
+        }
+        Request::SourceDestCheck { eni, enabled } => {
+            lab.wiring.fabric().source_dest_check(eni, *enabled)?;
+            Ok(Value::Null)
         }
         Request::Down => Ok(Value::Null),
     }

@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File},
     os::fd::{AsFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
@@ -186,14 +186,11 @@ impl Line {
 }
 
 /// Where a cgroup of this name would be; `None` without a cgroup2 mount.
-pub(super) fn cgroup(name: &str) -> Result<Option<std::path::PathBuf>> {
+pub(super) fn cgroup(name: &str) -> Result<Option<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
-    let mounts = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>());
-    let mount = mounts.into_iter().find_map(|fields| match fields[..] {
+    let at = |line: &str| match line.split(' ').collect::<Vec<_>>()[..] {
         [_, at, "cgroup2", ..] => Some(Path::new(at).join(name)),
         _ => None,
-    });
-    Ok(mount)
+    };
+    Ok(mounts.lines().find_map(at))
 }

@@ -11,6 +11,8 @@ use ipnet::Ipv4Net;
 use model::{VSwitchId, ZoneId};
 use serde_json::{Value, json};
 
+use super::PoolArgs;
+
 /// The lab's zones, in turns for its nodes.
 const ZONES: [char; 2] = ['h', 'i'];
 /// RAM role of the nodes; instance metadata shows its credentials.
@@ -24,6 +26,8 @@ const PODS_MAX: u32 = 250;
 /// room for 16 nodes full of pods.
 pub(super) fn region() -> RegionConfig {
     let mut config = RegionConfig::lab(SEED);
+    // The stricter of the two defaults the cloud has, by the age of the account.
+    config.source_dest_check = true;
     config.vpc_cidr = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
     config.vswitches = (0u8..)
         .zip(ZONES)
@@ -58,7 +62,7 @@ pub(super) fn node_vswitch(number: usize) -> VSwitchId {
 }
 
 /// `kube-system/eni-config`, as the person who installs the CNI writes it.
-pub(super) fn eni_config(config: &RegionConfig) -> Result<Value> {
+pub(super) fn eni_config(config: &RegionConfig, pool: &PoolArgs) -> Result<Value> {
     let vswitches: serde_json::Map<String, Value> = config
         .vswitches
         .iter()
@@ -72,8 +76,9 @@ pub(super) fn eni_config(config: &RegionConfig) -> Result<Value> {
         "security_group": config.security_groups.first(),
         "service_cidr": "10.96.0.0/16",
         "ip_stack": "ipv4",
-        "max_pool_size": 5,
-        "min_pool_size": 2,
+        "max_pool_size": pool.max_pool_size,
+        "min_pool_size": pool.min_pool_size,
+        "ip_cooldown": pool.ip_cooldown,
     });
     let conflist = json!({
         "cniVersion": "0.4.0",
@@ -155,7 +160,12 @@ mod tests {
     fn the_region_is_one_and_its_config_map_names_a_pod_vswitch_in_every_zone() {
         let config = region();
         config.check().unwrap();
-        let map = eni_config(&config).unwrap();
+        let pool = PoolArgs {
+            min_pool_size: 2,
+            max_pool_size: 5,
+            ip_cooldown: "60s".into(),
+        };
+        let map = eni_config(&config, &pool).unwrap();
         let eni_conf: Value =
             serde_json::from_str(map["data"]["eni_conf"].as_str().unwrap()).unwrap();
         for number in 0..ZONES.len() {

@@ -8,7 +8,7 @@ use cloudsim::{CallRecord, EniView, RegionSnapshot};
 use kubesim::{ListQuery, registry};
 use serde_json::{Value, json};
 
-use super::{Lab, nodes::Node};
+use super::{Lab, nodes::Node, pool};
 use crate::{control::NodeRequest, fabric::PortCounters};
 
 /// Calls shown, the latest: enough to see what a pod's start cost.
@@ -57,6 +57,12 @@ pub(super) async fn document(lab: &Lab) -> Result<Value> {
         "calls": cloud.calls,
         "failures": lab.wiring.failures(),
     }))
+}
+
+/// How many nodes are ready.
+pub(super) fn ready(lab: &Lab) -> Result<usize> {
+    let nodes = list(lab, &registry::NODES)?;
+    Ok(nodes.iter().filter(|node| condition(node, "Ready")).count())
 }
 
 fn look(lab: &Lab) -> Result<Cloud> {
@@ -116,6 +122,8 @@ async fn describe(cloud: &Cloud, node: &Node) -> Result<Value> {
         "pid": node.pid,
         "agent": asked.unwrap_or_else(|error| json!({ "error": format!("{error:#}") })),
         "kernel": tokio::task::block_in_place(|| node.kernel())
+            .unwrap_or_else(|error| json!({ "error": format!("{error:#}") })),
+        "pool": tokio::task::block_in_place(|| pool::view(node.pid))
             .unwrap_or_else(|error| json!({ "error": format!("{error:#}") })),
         "enis": enis,
     }))

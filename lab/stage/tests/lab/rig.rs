@@ -104,6 +104,43 @@ impl Lab {
             .clone()
     }
 
+    /// The pool of a node's agent, once it serves.
+    pub(crate) fn pool(&self, node: &str) -> Value {
+        until("the agent answers", || {
+            self.node(node)["pool"]["error"].is_null()
+        });
+        self.node(node)["pool"].clone()
+    }
+
+    /// Every address of the node's secondary ENIs is in the agent's pool and the other way round, and
+    /// no ENI is attached to nothing.
+    pub(crate) fn pool_is_what_the_cloud_has(&self, node: &str) {
+        let mut last = (Vec::new(), Vec::new());
+        until("the agent's pool is what the cloud has", || {
+            let entry = self.node(node);
+            let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+            let mut cloud = Vec::new();
+            for eni in list(&entry["enis"]) {
+                if eni["kind"] == "Secondary" {
+                    cloud.push(eni["primary"].as_str().unwrap().to_owned());
+                    let more = list(&eni["secondary"]);
+                    cloud.extend(more.iter().map(|ip| ip.as_str().unwrap().to_owned()));
+                }
+            }
+            let mut pool: Vec<String> = list(&entry["pool"]["enis"])
+                .iter()
+                .filter_map(|eni| eni["addresses"].as_object())
+                .flat_map(|addresses| addresses.keys().cloned())
+                .collect();
+            cloud.sort();
+            pool.sort();
+            let same = cloud == pool && self.status()["detached"] == json!([]);
+            last = (cloud, pool);
+            same
+        });
+        assert_eq!(last.0, last.1);
+    }
+
     pub(crate) fn address_when_ready(&self, pod: &str) -> String {
         let mut address = None;
         until("the pod is ready", || {
