@@ -56,15 +56,8 @@ pub(crate) fn must(mut command: Command, what: &str) -> anyhow::Result<()> {
 /// Builds all programs.
 pub(crate) fn programs() -> anyhow::Result<()> {
     must(
-        cargo(&[
-            "build",
-            "--release",
-            "--locked",
-            "-p",
-            "terwayd",
-            "-p",
-            "terway-lab",
-        ]),
+        // The whole workspace, because every choice of packages is a choice of features to build anew.
+        cargo(&["build", "--release", "--locked", "--workspace", "--bins"]),
         "building the agent and the lab",
     )?;
     let triple = static_target()?;

@@ -5,6 +5,7 @@ mod build;
 mod machine;
 mod run;
 mod tidy;
+mod tiers;
 
 use std::process::ExitCode;
 

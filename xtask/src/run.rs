@@ -8,9 +8,10 @@ use std::{
 use anyhow::bail;
 
 use crate::{
-    build::{cargo, must, programs, programs_dir},
+    build::{cargo, must, programs, programs_dir, root},
     machine::{Need, prepare},
     tidy,
+    tiers::tests_of,
 };
 
 /// One tier of tests.
@@ -61,13 +62,16 @@ const PURE: [&str; 8] = [
     "xtask",
 ];
 
+/// The simulated cloud and cluster, with the official SDK and kubectl at the other side.
+const SIMULATED: [&str; 2] = ["terway-cloudsim", "terway-kubesim"];
+
 pub(crate) fn demo(arguments: &[String]) -> anyhow::Result<()> {
     prepare(Need::Lab)?;
     progress("building the programs; the first time takes several minutes on two cores");
     let begun = Instant::now();
     programs()?;
     progress(&format!(
-        "built in {} s; the demo takes about a minute",
+        "built in {} s; the demo takes about 20 s",
         begun.elapsed().as_secs()
     ));
     must(lab("demo", arguments), "the demo")
@@ -76,7 +80,9 @@ pub(crate) fn demo(arguments: &[String]) -> anyhow::Result<()> {
 pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
     prepare(Need::Lab)?;
     programs()?;
-    must(lab("bench", arguments), "the benchmark")
+    let mut bench = lab("bench", arguments);
+    bench.arg("--write").arg(root().join("docs/benchmarks.md"));
+    must(bench, "the benchmark")
 }
 
 fn lab(command: &str, arguments: &[String]) -> Command {
@@ -157,53 +163,17 @@ fn t0() -> anyhow::Result<()> {
 }
 
 fn t1() -> anyhow::Result<()> {
-    let mut test = cargo(&["test", "--release", "--locked", "--quiet"]);
-    for package in PURE {
-        test.args(["-p", package]);
-    }
-    must(test, "the unit tests")?;
-    must(
-        cargo(&[
-            "test",
-            "--release",
-            "--locked",
-            "--quiet",
-            "-p",
-            "terway-cloudsim",
-            "-p",
-            "terway-kubesim",
-        ]),
-        "the tests of the simulated cloud and cluster, with the official SDK and kubectl",
-    )
+    tests_of(&PURE)?;
+    tests_of(&SIMULATED)
 }
 
 fn t3() -> anyhow::Result<()> {
-    must(
-        cargo(&[
-            "test",
-            "--release",
-            "--locked",
-            "--quiet",
-            "-p",
-            "terway-datapath",
-        ]),
-        "the tests of the data path",
-    )
+    tests_of(&["terway-datapath"])
 }
 
 fn t4() -> anyhow::Result<()> {
     programs()?;
-    must(
-        cargo(&[
-            "test",
-            "--release",
-            "--locked",
-            "--quiet",
-            "-p",
-            "terway-lab",
-        ]),
-        "the tests of the lab",
-    )
+    tests_of(&["terway-lab"])
 }
 
 /// The demo passes, and goes red where something is broken on purpose.

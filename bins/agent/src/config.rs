@@ -137,7 +137,7 @@ impl Settings {
             return Err(wrong("max_pool_size", &found, "at least min_pool_size"));
         }
         let access_key = match (keys.text("access_key")?, keys.text("access_secret")?) {
-            (Some(id), Some(secret)) if !id.is_empty() => Some(AccessKey {
+            (Some(id), Some(secret)) if !id.is_empty() && !secret.is_empty() => Some(AccessKey {
                 id: id.into(),
                 secret: secret.into(),
             }),
@@ -213,6 +213,7 @@ impl<'a> Keys<'a> {
     fn is_set(&self, key: &str) -> bool {
         let unset = [
             Value::Bool(false),
+            Value::from(0),
             Value::from(""),
             Value::Array(vec![]),
             Value::Object(Map::new()),

@@ -14,7 +14,7 @@ mod store;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -113,9 +113,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let (outbox, inbox) = mpsc::sync_channel(driver::QUEUE_MAX);
     let (released, flows) = mpsc::sync_channel(kernel::QUEUE_MAX);
     spawn("flows", move || kernel::forget_flows(&flows))?;
-    let set_up = kernel_thread("set-up", netlink, &outbox, &released)?;
-    let netlink = datapath::Netlink::open().context("opening netlink on the node")?;
-    let take_down = kernel_thread("take-down", netlink, &outbox, &released)?;
+    let set_up = kernel_threads("set-up", 1, &outbox, &released)?;
+    let take_down = kernel_threads("take-down", kernel::TAKE_DOWN_THREADS, &outbox, &released)?;
     runtime.spawn(facts::watch(
         arguments.config,
         Arc::clone(&metadata),
@@ -158,15 +157,19 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     runtime.block_on(ended())
 }
 
-fn kernel_thread(
+fn kernel_threads(
     name: &str,
-    netlink: datapath::Netlink,
+    count: usize,
     done: &mpsc::SyncSender<driver::Message>,
     released: &mpsc::SyncSender<std::net::IpAddr>,
 ) -> anyhow::Result<mpsc::SyncSender<kernel::Work>> {
     let (sender, work) = mpsc::sync_channel(kernel::QUEUE_MAX);
-    let (done, released) = (done.clone(), released.clone());
-    spawn(name, move || kernel::run(netlink, &work, &done, &released))?;
+    let work = Arc::new(Mutex::new(work));
+    for _ in 0..count {
+        let netlink = datapath::Netlink::open().context("opening netlink on the node")?;
+        let (work, done, released) = (Arc::clone(&work), done.clone(), released.clone());
+        spawn(name, move || kernel::run(netlink, &work, &done, &released))?;
+    }
     Ok(sender)
 }
 

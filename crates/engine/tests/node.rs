@@ -88,6 +88,20 @@ fn a_restart_without_the_cloud_serves_from_the_ledger() {
 }
 
 #[test]
+fn an_eni_is_filled_before_a_second_is_made() {
+    let mut world = World::new();
+    world.calm();
+    // Two are idle on the first ENI, which takes six: four pods and two idle fill it exactly.
+    for pod in 0..4 {
+        world.step(Step::Add(pod));
+        world.step(Step::Deliver(1));
+    }
+    world.calm();
+    assert_eq!(world.view().assigned, 4);
+    assert_eq!(world.view().enis.len(), 1, "{:?}", world.view());
+}
+
+#[test]
 fn a_full_vswitch_is_left_for_the_next() {
     let mut world = World::new();
     world.fill("vsw-1");

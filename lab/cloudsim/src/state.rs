@@ -17,7 +17,7 @@ pub struct InstanceSpec {
     pub id: Option<InstanceId>,
     /// Its name, as people see it.
     pub name: String,
-    /// Its type, for example `ecs.g7.xlarge`; see [`crate::instance_types`].
+    /// Its type, for example `ecs.g7.xlarge`; see [`crate::instance_types()`].
     pub instance_type: String,
     /// The vSwitch of its primary ENI.
     pub vswitch: VSwitchId,

@@ -1,7 +1,7 @@
 //! The machine of one node: it answers the plugin, keeps a pool of addresses, and brings ENIs and
 //! their addresses from the cloud to the pods and back.
 //!
-//! One input is handled at a time; after each, [`Node::settle`] looks at the whole state and decides
+//! One input is handled at a time; after each, `Node::settle` looks at the whole state and decides
 //! what is due. So nothing depends on the order in which outcomes arrive, and a machine rebuilt from
 //! the ledger after a crash finds its way from wherever it was.
 

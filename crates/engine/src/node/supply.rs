@@ -140,6 +140,9 @@ impl Node {
                 self.open(now, IntentCall::AssignAddresses { eni, count });
             }
         }
+        // What an ENI that is busy now will take in its next call comes sooner than a new ENI.
+        let later: u32 = enis.iter().map(|id| self.room_later(now, id)).sum();
+        let missing = missing.saturating_sub(later);
         let creating = self
             .ledger
             .intents()

@@ -87,7 +87,7 @@ struct Demo {
 }
 
 /// What the demo takes once the programs are built, said before it starts.
-const ESTIMATE: Duration = Duration::from_secs(30);
+const ESTIMATE: Duration = Duration::from_secs(20);
 
 /// Runs the demo in a lab of its own and takes the lab down.
 ///

@@ -303,8 +303,7 @@ fn programs() -> &'static Path {
         let status = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--profile", profile, "--target-dir"])
             .arg(directory.parent().unwrap())
-            .args(["--package", "terway-cni", "--package", "terwayd"])
-            .args(["--package", "terway-probe"])
+            .args(["--workspace", "--bins"])
             .status()
             .unwrap();
         assert!(

@@ -1,0 +1,129 @@
+//! Running test programs. All are built in one go: what is built package by package is built again for
+//! every set of features that the packages named happen to need.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+use crate::build::cargo;
+
+/// A test program.
+#[derive(Debug, Clone)]
+struct Program {
+    package: String,
+    directory: PathBuf,
+    executable: PathBuf,
+}
+
+/// Runs every test of `packages`.
+pub(crate) fn tests_of(packages: &[&str]) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    for package in packages {
+        let programs = all()?.iter().filter(|program| program.package == *package);
+        for program in programs {
+            let name = program
+                .executable
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy();
+            println!("{package}: {name}");
+            // As cargo does: the package's directory is where its tests run.
+            let status = Command::new(&program.executable)
+                .arg("--quiet")
+                .current_dir(&program.directory)
+                .stdin(Stdio::null())
+                .status()
+                .with_context(|| format!("starting {}", program.executable.display()))?;
+            if !status.success() {
+                failed.push(format!("{package} ({name})"));
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("tests failed in {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Every test program of the workspace, built once.
+fn all() -> anyhow::Result<&'static [Program]> {
+    static ALL: OnceLock<Vec<Program>> = OnceLock::new();
+    if let Some(all) = ALL.get() {
+        return Ok(all);
+    }
+    let built = build()?;
+    Ok(ALL.get_or_init(|| built))
+}
+
+fn build() -> anyhow::Result<Vec<Program>> {
+    let mut build = cargo(&[
+        "test",
+        "--release",
+        "--locked",
+        "--workspace",
+        "--no-run",
+        "--quiet",
+    ]);
+    build
+        .args(["--message-format", "json-render-diagnostics"])
+        .stderr(Stdio::inherit());
+    let output = build.output().context("building the tests")?;
+    if !output.status.success() {
+        bail!("building the tests failed with {}", output.status);
+    }
+    let lines = String::from_utf8_lossy(&output.stdout);
+    let programs: Vec<Program> = lines.lines().filter_map(program).collect();
+    if programs.is_empty() {
+        bail!("cargo built no test program");
+    }
+    Ok(programs)
+}
+
+fn program(line: &str) -> Option<Program> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
+        return None;
+    }
+    let manifest = Path::new(message["manifest_path"].as_str()?);
+    let package = message["package_id"].as_str()?;
+    // `path+file:///.../lab/stage#terway-lab@0.1.0`; the name is left out where it is the directory's.
+    let name = package.rsplit_once('#')?.1.split('@').next()?;
+    let directory = manifest.parent()?.to_owned();
+    let own = directory.file_name()?.to_str()?;
+    let package = if name.starts_with(|c: char| c.is_ascii_digit()) {
+        own
+    } else {
+        name
+    };
+    Some(Program {
+        package: package.to_owned(),
+        directory,
+        executable: message["executable"].as_str()?.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_messages_are_read() {
+        let line = r#"{"reason":"compiler-artifact","profile":{"test":true},"executable":"/t/lab-1",
+            "manifest_path":"/r/lab/stage/Cargo.toml","package_id":"path+file:///r/lab/stage#terway-lab@0.1.0"}"#;
+        let found = program(&line.replace('\n', "")).unwrap();
+        assert_eq!(
+            (found.package.as_str(), found.directory.to_str()),
+            ("terway-lab", Some("/r/lab/stage"))
+        );
+        let short = line
+            .replace("/r/lab/stage#terway-lab@", "/r/xtask#")
+            .replace("lab/stage/Cargo", "xtask/Cargo");
+        assert_eq!(program(&short).unwrap().package, "xtask");
+        assert!(program("{}").is_none());
+    }
+}
