@@ -15,6 +15,7 @@ use serde_json::json;
 pub(crate) use self::node::{NodeBenchArgs, Report, run as node};
 use crate::{
     cli::{inside, up},
+    node::BIN,
     region::{PoolArgs, RegionArgs},
     statedir::StateDir,
     tool,
@@ -171,14 +172,10 @@ fn on_node(dir: &StateDir, pid: u64, rounds: u32, parallel: u32) -> Result<Repor
         dir,
         &["get", "pod", "bench-0", "-o", "jsonpath={.metadata.uid}"],
     )?;
-    let me = std::env::current_exe().context("finding my own program")?;
-    let (me, rounds, parallel) = (
-        me.to_string_lossy(),
-        rounds.to_string(),
-        parallel.to_string(),
-    );
+    let me = format!("{BIN}/terway-lab");
+    let (rounds, parallel) = (rounds.to_string(), parallel.to_string());
     let command = [
-        me.as_ref(),
+        me.as_str(),
         "bench-node",
         "--rounds",
         &rounds,

@@ -7,6 +7,7 @@
 )]
 
 mod rig;
+mod verbs;
 mod waves;
 
 use std::{fs, thread};

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
@@ -267,6 +268,94 @@ impl Lab {
                 );
             }
         }
+    }
+}
+
+/// One call of the plugin on a node.
+pub(crate) struct Plugin<'a> {
+    pub(crate) lab: &'a Lab,
+    pub(crate) node: &'a str,
+    pub(crate) verb: &'a str,
+    pub(crate) container: &'a str,
+    pub(crate) netns: &'a str,
+    pub(crate) interface: &'a str,
+    pub(crate) pod: &'a str,
+    pub(crate) config: Value,
+}
+
+impl Plugin<'_> {
+    /// What the plugin prints, as its result or as its refusal.
+    pub(crate) fn call(&self) -> Result<Value, Value> {
+        let arguments = format!(
+            "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={}",
+            self.pod
+        );
+        let mut plugin = self.lab.command_on(self.node);
+        plugin.args(["env", &arguments]);
+        plugin.arg(format!("CNI_COMMAND={}", self.verb));
+        plugin.arg(format!("CNI_CONTAINERID={}", self.container));
+        plugin.arg(format!("CNI_NETNS={}", self.netns));
+        plugin.arg(format!("CNI_IFNAME={}", self.interface));
+        plugin.arg("/opt/cni/bin/terway");
+        let mut plugin = plugin
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = self.config.to_string();
+        plugin
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        let output = plugin.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let document = match text.trim() {
+            "" => Value::Null,
+            text => serde_json::from_str(text).unwrap(),
+        };
+        if output.status.success() {
+            Ok(document)
+        } else {
+            Err(document)
+        }
+    }
+}
+
+impl Lab {
+    fn command_on(&self, node: &str) -> Command {
+        let pid = self.node(node)["pid"].to_string();
+        let mut nsenter = Command::new("nsenter");
+        for (flag, file) in [
+            ("net", "net"),
+            ("mount", "mnt"),
+            ("pid", "pid_for_children"),
+        ] {
+            nsenter.arg(format!("--{flag}=/proc/{pid}/ns/{file}"));
+        }
+        nsenter.arg("--");
+        nsenter
+    }
+
+    /// Runs a command on a node and returns what it prints.
+    pub(crate) fn on_node(&self, node: &str, command: &[&str]) -> String {
+        let output = self.command_on(node).args(command).output().unwrap();
+        assert!(output.status.success(), "{command:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What runs on a node, as a runtime lists it for GC, but for the sandbox `except`. The kubelet
+    /// model names a sandbox's file by the first half of its id, and the agent's log has the whole.
+    pub(crate) fn attachments(&self, node: &str, except: &str) -> Value {
+        let log = self.run_ok(&["logs", &format!("{node}-terwayd")]);
+        let keys = log.lines().filter(|line| line.contains(": attached "));
+        let keys = keys.filter_map(|line| line.split("key=").nth(1)?.split_whitespace().next());
+        let list = keys.filter_map(|key| {
+            let (container, interface) = key.split_once('/')?;
+            (container != except).then(|| json!({ "containerID": container, "ifname": interface }))
+        });
+        list.collect()
     }
 }
 
