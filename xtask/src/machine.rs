@@ -19,7 +19,7 @@ pub(crate) enum Need {
 /// A thing the machine needs: how to see that it is there, and which package brings it.
 struct Thing {
     package: &'static str,
-    /// A program in PATH, or a file when it starts with '/'.
+    /// A program in PATH, a file when it starts with '/', or a program and a module of it.
     sign: &'static str,
     what_for: &'static str,
     tests_only: bool,
@@ -69,7 +69,11 @@ const THINGS: [Thing; 10] = [
         "nft",
         "translates addresses in the conntrack tests",
     ),
-    tests("python3-venv", "python3", "runs the cloud's official SDK"),
+    tests(
+        "python3-venv",
+        "python3:ensurepip",
+        "runs the cloud's official SDK",
+    ),
 ];
 
 /// Makes sure this is root on Linux and that everything is there; installs what is missing.
@@ -124,6 +128,15 @@ fn is_root() -> anyhow::Result<bool> {
 fn is_there(sign: &str) -> bool {
     if sign.starts_with('/') {
         return Path::new(sign).exists();
+    }
+    if let Some((program, module)) = sign.split_once(':') {
+        // Debian has the interpreter without the module that makes virtual environments.
+        let import = format!("import {module}");
+        let imported = Command::new(program)
+            .args(["-c", &import])
+            .stderr(Stdio::null())
+            .status();
+        return imported.is_ok_and(|status| status.success());
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories: Vec<_> = std::env::split_paths(&path).collect();
