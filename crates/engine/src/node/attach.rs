@@ -1,10 +1,10 @@
-//! ADD, DEL, CHECK and GC: from a request of the plugin to a standing attachment and back.
+//! ADD and DEL: from a request of the plugin to a standing attachment and back.
 //!
 //! An attachment exists in the ledger from the moment its address is chosen until its links, routes
 //! and rules are gone. What is being done about it right now is kept beside the ledger and forgotten
 //! by a crash: the runtime, which then never got an answer, sends DEL.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use model::{AttachmentKey, DualStack, Family, Timestamp, net::PodNet};
 
@@ -54,13 +54,6 @@ pub(super) enum Work {
     },
     /// Taking its links away failed; it is tried again.
     RemovalDue { at: Timestamp, failures: u32 },
-}
-
-/// A GC that has not been answered.
-#[derive(Debug)]
-pub(super) struct Sweep {
-    request: RequestNumber,
-    left: BTreeSet<AttachmentKey>,
 }
 
 impl Node {
@@ -188,7 +181,7 @@ impl Node {
         self.out.emit(Action::ApplyPod(request, key, net));
     }
 
-    fn pod_net(&self, attachment: &Attachment) -> PodNet {
+    pub(super) fn pod_net(&self, attachment: &Attachment) -> PodNet {
         netplan::pod_net(attachment, self.eni_link(&attachment.eni))
     }
 
@@ -229,7 +222,7 @@ impl Node {
         self.serve_waiting(now);
     }
 
-    fn attached(&mut self, request: RequestNumber, key: &AttachmentKey, fresh: bool) {
+    pub(super) fn attached(&mut self, request: RequestNumber, key: &AttachmentKey, fresh: bool) {
         let Some(attachment) = self.ledger.attachment(key).cloned() else {
             return self.fail(
                 request,
@@ -311,7 +304,12 @@ impl Node {
         *latest = started.max(*latest);
     }
 
-    fn remove(&mut self, key: AttachmentKey, deleters: Vec<RequestNumber>, failures: u32) {
+    pub(super) fn remove(
+        &mut self,
+        key: AttachmentKey,
+        deleters: Vec<RequestNumber>,
+        failures: u32,
+    ) {
         let Some(attachment) = self.ledger.attachment(&key) else {
             return;
         };
@@ -371,98 +369,6 @@ impl Node {
         });
         for (key, failures) in due.collect::<Vec<_>>() {
             self.remove(key, Vec::new(), failures);
-        }
-    }
-
-    pub(super) fn check(&mut self, request: RequestNumber, key: AttachmentKey) {
-        let Some(attachment) = self.ledger.attachment(&key) else {
-            let message = format!("{key} has no attachment on this node");
-            return self.fail(request, FailureKind::Unknown, message);
-        };
-        if self.work.contains_key(&key) {
-            let message = format!("another operation on {key} is under way");
-            return self.fail(request, FailureKind::TryLater, message);
-        }
-        let net = Box::new(self.pod_net(attachment));
-        let work = Work::Checking {
-            request,
-            deleters: Vec::new(),
-            deleted: false,
-        };
-        self.work.insert(key.clone(), work);
-        self.out.emit(Action::CheckPod(request, key, net));
-    }
-
-    pub(super) fn pod_checked(
-        &mut self,
-        now: Timestamp,
-        key: AttachmentKey,
-        result: Result<Vec<String>, String>,
-    ) {
-        let Some(Work::Checking {
-            request,
-            deleters,
-            deleted,
-        }) = self.work.remove(&key)
-        else {
-            return;
-        };
-        match result {
-            Ok(lacked) => {
-                if !lacked.is_empty() {
-                    self.notice(Notice::Repaired(key.clone(), lacked));
-                }
-                self.attached(request, &key, false);
-            }
-            Err(error) => {
-                self.fail(
-                    request,
-                    FailureKind::TryLater,
-                    format!("repairing {key}: {error}"),
-                );
-            }
-        }
-        if deleted {
-            self.remove(key, deleters, 0);
-        }
-        self.serve_waiting(now);
-    }
-
-    pub(super) fn gc(
-        &mut self,
-        now: Timestamp,
-        request: RequestNumber,
-        started: Timestamp,
-        valid: &BTreeSet<AttachmentKey>,
-    ) {
-        let judged = self
-            .ledger
-            .attachments()
-            .filter(|attachment| attachment.created < started);
-        let stale = judged
-            .map(|attachment| &attachment.key)
-            .filter(|key| !valid.contains(*key));
-        let left: BTreeSet<_> = stale.cloned().collect();
-        if left.is_empty() {
-            return self.reply(request, Reply::Done);
-        }
-        for key in &left {
-            self.del(now, None, key.clone(), started);
-        }
-        self.sweeps.push(Sweep { request, left });
-    }
-
-    fn swept(&mut self, key: &AttachmentKey) {
-        let mut done = Vec::new();
-        self.sweeps.retain_mut(|sweep| {
-            sweep.left.remove(key);
-            if sweep.left.is_empty() {
-                done.push(sweep.request);
-            }
-            !sweep.left.is_empty()
-        });
-        for request in done {
-            self.reply(request, Reply::Done);
         }
     }
 

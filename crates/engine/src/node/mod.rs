@@ -7,11 +7,14 @@
 
 mod attach;
 mod eni;
+mod intent;
 mod inventory;
 mod message;
 mod outbox;
 mod supply;
+mod upkeep;
 mod view;
+mod vswitch;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -22,11 +25,8 @@ use std::{
 use model::{AttachmentKey, EniId, Mac, Timestamp, VSwitchId, net::Link};
 
 use self::{
-    attach::{Sweep, Work},
-    eni::EniProgress,
-    inventory::Poll,
-    outbox::Outbox,
-    supply::{Growth, IntentProgress, VSwitchState},
+    attach::Work, eni::EniProgress, intent::IntentProgress, inventory::Poll, outbox::Outbox,
+    supply::Growth, upkeep::Sweep, vswitch::VSwitchState,
 };
 use crate::{
     ledger::{AddressEntry, AddressState, Change, Entry, Ledger},

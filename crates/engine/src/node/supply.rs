@@ -1,22 +1,15 @@
-//! How many addresses the node should have, and the calls that bring them or give them back.
+//! How many addresses the node should have: when to ask for more, of which ENI, and when to give some
+//! back.
 //!
 //! What is asked for covers the pods that wait and the idle addresses to keep, less what is idle or
-//! on its way. Resting addresses do not count as idle: they are not there for the next pod. A call
-//! that creates something is written down with its token before it is made.
+//! on its way. Resting addresses do not count as idle: they are not there for the next pod.
 
 use std::{net::IpAddr, time::Duration};
 
-use model::{EniId, Exhausted, FaultClass, Timestamp, VSwitch, VSwitchId};
-use sha1::{Digest, Sha1};
+use model::{EniId, Timestamp};
 
-use super::{
-    Node, Op,
-    message::{CloudAnswer, CloudCall, CloudFault, Notice},
-};
-use crate::{
-    ledger::{AddressState, Change, CreateEni, EniStage, Entry, EntryKey, Intent, IntentCall},
-    retry::Backoff,
-};
+use super::{Node, message::Notice};
+use crate::ledger::{AddressState, CreateEni, EniStage, IntentCall};
 
 /// Addresses one AssignPrivateIpAddresses may ask for (ECS API, `SecondaryPrivateIpAddressCount` and
 /// the limit of 10 addresses a call).
@@ -29,38 +22,11 @@ const CREATE_MAX: u32 = 50;
 /// Addresses one UnassignPrivateIpAddresses takes (ECS API, `PrivateIpAddress.N`, N up to 10).
 const UNASSIGN_MAX: u32 = 10;
 
-/// How long a vSwitch or ENI that is full is left alone. Space returns when somebody frees some,
-/// which takes minutes; asking every ten costs six calls an hour.
-const FULL_REST: Duration = Duration::from_secs(600);
-
-/// How long what is known about vSwitches serves.
-const VSWITCH_KEEP: Duration = Duration::from_secs(600);
-
-/// How long the pool does not grow after a refusal that only a person can lift.
-const REFUSED_REST: Duration = Duration::from_secs(30);
-
 /// Whether the pool may grow.
 #[derive(Debug, Default)]
 pub(super) struct Growth {
     until: Timestamp,
     reason: String,
-}
-
-/// What is known about an open call beyond the ledger.
-#[derive(Debug, Default)]
-pub(super) struct IntentProgress {
-    busy: bool,
-    failures: u32,
-    not_before: Timestamp,
-}
-
-/// What is known about a configured vSwitch.
-#[derive(Debug, Default)]
-pub(super) struct VSwitchState {
-    described: Option<VSwitch>,
-    /// The cloud answered, and it was not among the answers.
-    absent: bool,
-    full_until: Timestamp,
 }
 
 impl Node {
@@ -71,13 +37,7 @@ impl Node {
     }
 
     pub(super) fn plan_supply(&mut self, now: Timestamp) {
-        if self.vswitch_poll.is_new() && !self.config.vswitches.is_empty() {
-            self.vswitch_poll.want();
-        }
-        if self.vswitch_poll.take_due(now) {
-            let ids = self.config.vswitches.clone();
-            self.call(Op::VSwitches, CloudCall::DescribeVSwitches(ids));
-        }
+        self.look_at_vswitches(now);
         let waiting = u32::try_from(self.waiting_count()).unwrap_or(u32::MAX);
         let idle = self.idle(now);
         let wanted = waiting.saturating_add(self.config.idle_min);
@@ -205,219 +165,6 @@ impl Node {
                 IntentCall::AssignAddresses { .. } | IntentCall::CreateEni(_) => None,
             });
         on_it.sum()
-    }
-
-    /// The first configured vSwitch of the node's zone that has addresses left, as far as is known.
-    fn choose_vswitch(&mut self, now: Timestamp) -> Option<VSwitchId> {
-        if self.vswitch_poll.in_flight {
-            return None;
-        }
-        let usable = |id: &&VSwitchId| {
-            let state = self.vswitches.get(*id);
-            let elsewhere = state
-                .and_then(|state| state.described.as_ref())
-                .is_some_and(|vswitch| {
-                    vswitch.zone != self.config.zone || vswitch.available_addresses == 0
-                });
-            !elsewhere && state.is_none_or(|state| !state.absent && state.full_until <= now)
-        };
-        if let Some(id) = self.config.vswitches.iter().find(usable) {
-            return Some(id.clone());
-        }
-        let names: Vec<_> = self
-            .config
-            .vswitches
-            .iter()
-            .map(VSwitchId::as_str)
-            .collect();
-        let reason = if names.is_empty() {
-            format!(
-                "eni_conf key vswitches lists none for the node's zone {}",
-                self.config.zone
-            )
-        } else {
-            format!(
-                "none of the vSwitches {} has a free address in zone {} (eni_conf key vswitches)",
-                names.join(", "),
-                self.config.zone
-            )
-        };
-        self.stop_growth(now, REFUSED_REST, reason);
-        self.vswitch_poll.again(now.after(REFUSED_REST), 0);
-        None
-    }
-
-    fn open(&mut self, now: Timestamp, call: IntentCall) {
-        self.intent_last += 1;
-        let id = self.intent_last;
-        // The token is the intent's identity: instance, number, and the time, because a ledger that
-        // was lost starts to count again and must not repeat a token the cloud remembers.
-        let identity = format!("{}/{id}/{}", self.config.instance, now.as_nanos());
-        let digest = Sha1::digest(identity);
-        let token: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        match model::ClientToken::new(token) {
-            Ok(token) => {
-                self.record(Change::Put(Entry::Intent(Intent { id, token, call })));
-            }
-            Err(error) => self.notice(Notice::Defect(error.to_string())),
-        }
-    }
-
-    pub(super) fn drive_intents(&mut self, now: Timestamp) {
-        let intents: Vec<Intent> = self.ledger.intents().cloned().collect();
-        for intent in intents {
-            let progress = self.intents.entry(intent.id).or_default();
-            if progress.busy || progress.not_before > now {
-                continue;
-            }
-            progress.busy = true;
-            let call = match intent.call {
-                IntentCall::CreateEni(create) => CloudCall::CreateEni(intent.token, create),
-                IntentCall::AssignAddresses { eni, count } => {
-                    CloudCall::AssignAddresses(intent.token, eni, count)
-                }
-            };
-            self.call(Op::Intent(intent.id), call);
-        }
-    }
-
-    pub(super) fn intent_done(
-        &mut self,
-        now: Timestamp,
-        id: u64,
-        result: Result<CloudAnswer, CloudFault>,
-    ) {
-        let Some(intent) = self.ledger.intent(id).cloned() else {
-            return;
-        };
-        match (result, &intent.call) {
-            (Ok(CloudAnswer::Created(eni)), IntentCall::CreateEni(_)) => {
-                self.put_new_eni(&eni, EniStage::Created);
-                self.succeeded(id);
-            }
-            (Ok(CloudAnswer::Assigned(addresses)), IntentCall::AssignAddresses { eni, .. }) => {
-                self.progress(eni).changed = now;
-                for address in addresses {
-                    self.put_fresh(address, eni, false);
-                }
-                self.succeeded(id);
-            }
-            (Ok(_), _) => {
-                let class = FaultClass::Unknown;
-                let text = "the answer is of another call".into();
-                self.intent_failed(now, &intent, &CloudFault { class, text });
-            }
-            (Err(fault), _) => self.intent_failed(now, &intent, &fault),
-        }
-    }
-
-    /// An answer that brought something: whatever stood in the way is gone.
-    fn succeeded(&mut self, id: u64) {
-        self.growth = Growth::default();
-        self.close(id);
-    }
-
-    fn close(&mut self, id: u64) {
-        self.record(Change::Delete(EntryKey::Intent(id)));
-        self.intents.remove(&id);
-    }
-
-    fn intent_failed(&mut self, now: Timestamp, intent: &Intent, fault: &CloudFault) {
-        let what = match &intent.call {
-            IntentCall::CreateEni(create) => format!("creating an ENI in {}", create.vswitch),
-            IntentCall::AssignAddresses { eni, count } => {
-                format!("assigning {count} addresses to {eni}")
-            }
-        };
-        self.cloud_failed(&what, fault);
-        match fault.class {
-            // Not carried out, or nobody knows: the same call under the same token is safe.
-            FaultClass::Throttled | FaultClass::Conflict | FaultClass::Unknown => {
-                let failures = self.intents.entry(intent.id).or_default().failures + 1;
-                let not_before = now.after(self.wait(Backoff::CLOUD, failures));
-                self.intents.insert(
-                    intent.id,
-                    IntentProgress {
-                        busy: false,
-                        failures,
-                        not_before,
-                    },
-                );
-            }
-            FaultClass::Exhausted(what) => {
-                self.exhausted(now, &intent.call, what, &fault.text);
-                self.close(intent.id);
-            }
-            FaultClass::TokenMismatch => self.close(intent.id),
-            FaultClass::Gone | FaultClass::Denied | FaultClass::Invalid => {
-                if let IntentCall::AssignAddresses { .. } = intent.call {
-                    self.inventory.want();
-                }
-                self.close(intent.id);
-                self.stop_growth(now, REFUSED_REST, format!("{what}: {}", fault.text));
-            }
-        }
-    }
-
-    fn exhausted(&mut self, now: Timestamp, call: &IntentCall, what: Exhausted, text: &str) {
-        let until = now.after(FULL_REST);
-        if let IntentCall::AssignAddresses { eni, .. } = call {
-            self.progress(eni).full_until = until;
-        }
-        let vswitch = match call {
-            IntentCall::CreateEni(create) => Some(create.vswitch.clone()),
-            IntentCall::AssignAddresses { eni, .. } => {
-                self.ledger.eni(eni).map(|eni| eni.vswitch.clone())
-            }
-        };
-        match (what, vswitch) {
-            (Exhausted::VSwitch, Some(vswitch)) => {
-                self.vswitches.entry(vswitch).or_default().full_until = until;
-                self.notice(Notice::Exhausted(text.into(), until));
-            }
-            (Exhausted::AddressPerEni, _) => self.notice(Notice::Exhausted(text.into(), until)),
-            _ => self.stop_growth(now, Duration::from_secs(60), text.into()),
-        }
-    }
-
-    pub(super) fn vswitches_done(
-        &mut self,
-        now: Timestamp,
-        result: Result<CloudAnswer, CloudFault>,
-    ) {
-        self.vswitch_poll.answered();
-        match result {
-            Ok(CloudAnswer::VSwitches(list)) => {
-                for id in self.config.vswitches.clone() {
-                    let described = list.iter().find(|vswitch| vswitch.id == id).cloned();
-                    self.judge_vswitch(&id, described.as_ref());
-                    let state = self.vswitches.entry(id).or_default();
-                    state.absent = described.is_none();
-                    state.described = described;
-                }
-                self.vswitch_poll.again(now.after(VSWITCH_KEEP), 0);
-            }
-            Ok(_) => self.vswitch_poll.again(now.after(REFUSED_REST), 0),
-            Err(fault) => {
-                self.cloud_failed("describing the vSwitches of eni_conf key vswitches", &fault);
-                self.vswitch_poll.again(now.after(REFUSED_REST), 0);
-            }
-        }
-    }
-
-    fn judge_vswitch(&mut self, id: &VSwitchId, described: Option<&VSwitch>) {
-        let zone = &self.config.zone;
-        let complaint = match described {
-            None => {
-                format!("eni_conf key vswitches names {id}, which does not exist in the region")
-            }
-            Some(vswitch) if vswitch.zone != *zone => format!(
-                "eni_conf key vswitches lists {id} under zone {zone}, but it is in {}",
-                vswitch.zone
-            ),
-            Some(_) => return,
-        };
-        self.notice(Notice::CloudFailed(complaint));
     }
 
     /// Gives idle addresses back: whole ENIs nobody uses first, then single addresses.
