@@ -62,6 +62,8 @@ fn owners(status: &Value) -> BTreeMap<String, String> {
 /// Looks and kills until `done`.
 fn storm(lab: &Lab, dice: &mut Dice, what: &str, done: impl Fn(&Value) -> bool) {
     let begun = Instant::now();
+    // One for certain; a wave on a quick machine may be over before chance brings another.
+    lab.run(&["kill-agent", &format!("node-{}", 1 + dice.below(NODES))]);
     loop {
         let status = lab.status();
         owners(&status);
