@@ -43,7 +43,7 @@ const fn tests(package: &'static str, sign: &'static str, what_for: &'static str
     }
 }
 
-const THINGS: [Thing; 10] = [
+const THINGS: [Thing; 13] = [
     thing("clang", "clang", "compiles the fabric's eBPF program"),
     thing(
         "libbpf-dev",
@@ -64,6 +64,9 @@ const THINGS: [Thing; 10] = [
         "/usr/lib/cni/ptp",
         "what ADD is measured against",
     ),
+    tests("openssl", "openssl", "makes the keys of a real cluster"),
+    tests("iptables", "iptables", "carries kube-proxy's Services"),
+    tests("conntrack", "conntrack", "forgets flows for kube-proxy"),
     tests(
         "nftables",
         "nft",

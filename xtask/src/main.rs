@@ -2,8 +2,11 @@
 //! `cargo xtask bench`. Each installs what it needs and says what it does.
 
 mod build;
+mod image;
+mod kubernetes;
 mod machine;
 mod run;
+mod sim;
 mod tidy;
 mod tiers;
 
@@ -30,8 +33,11 @@ enum Command {
     /// Run every test.
     Test {
         /// Only tiers T0 to T3.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "tier")]
         quick: bool,
+        /// Only this one: t0, t1, ... or a name, such as real-k8s.
+        #[arg(long, value_name = "NAME")]
+        tier: Option<String>,
     },
     /// Check the repository's rules.
     Tidy,
@@ -41,16 +47,37 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run the simulator: seeds by default (`--seeds N [--seed-base X] [--minutes M]`), or one of its
+    /// other commands (`replay FILE`, `scenarios`, `scale`, `planted`).
+    Sim {
+        /// Passed on to `terway-sim`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Install what the others need and build the programs, nothing else.
     Build,
+    /// Build a real Kubernetes from the distribution's source package, for tier T6 and the lab.
+    RealK8s,
+    /// Write the images as OCI archives, with what is inside and their digests.
+    Image {
+        /// For which processor; without it, for this machine's.
+        #[arg(long)]
+        arch: Option<image::Wanted>,
+        /// Where to [default: target/images]
+        #[arg(long, value_name = "DIR")]
+        out: Option<std::path::PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { arguments } => run::demo(&arguments),
-        Command::Test { quick } => run::test(quick),
+        Command::Test { quick, tier } => run::test(quick, tier.as_deref()),
         Command::Tidy => tidy::run(),
         Command::Bench { arguments } => run::bench(&arguments),
+        Command::Image { arch, out } => image::run(arch, out),
+        Command::RealK8s => kubernetes::build().map(drop),
+        Command::Sim { arguments } => sim::run(&arguments),
         Command::Build => machine::prepare(machine::Need::Lab).and_then(|()| build::programs()),
     };
     match result {

@@ -9,13 +9,16 @@ use anyhow::bail;
 
 use crate::{
     build::{cargo, must, programs, programs_dir, root},
+    image, kubernetes,
     machine::{Need, prepare},
     tidy,
-    tiers::tests_of,
+    tiers::{KUBERNETES, test_with, tests_of},
 };
 
 /// One tier of tests.
 struct Tier {
+    /// What `--tier` calls it.
+    ids: &'static [&'static str],
     name: &'static str,
     /// What it may take on two cores once everything is built.
     budget: Duration,
@@ -24,12 +27,14 @@ struct Tier {
 }
 
 const fn tier(
+    ids: &'static [&'static str],
     name: &'static str,
     seconds: u64,
     quick: bool,
     run: fn() -> anyhow::Result<()>,
 ) -> Tier {
     Tier {
+        ids,
         name,
         budget: Duration::from_secs(seconds),
         run,
@@ -37,33 +42,76 @@ const fn tier(
     }
 }
 
-const TIERS: [Tier; 5] = [
-    tier("T0 tidy, format, lints, documentation", 300, true, t0),
-    tier("T1 unit, golden and property tests", 120, true, t1),
-    tier("T3 the kernel, in network namespaces", 120, true, t3),
+const TIERS: [Tier; 7] = [
     tier(
+        &["t0", "tidy"],
+        "T0 tidy, format, lints, documentation",
+        300,
+        true,
+        t0,
+    ),
+    tier(
+        &["t1", "unit"],
+        "T1 unit, golden and property tests",
+        120,
+        true,
+        t1,
+    ),
+    tier(
+        &["t2", "sim"],
+        "T2 the simulator: seeds, named failures, the corpus",
+        120,
+        true,
+        t2,
+    ),
+    tier(
+        &["t3", "kernel"],
+        "T3 the kernel, in network namespaces",
+        120,
+        true,
+        t3,
+    ),
+    tier(
+        &["t4", "lab"],
         "T4 the lab: real programs, traffic, a cluster",
         300,
         false,
         t4,
     ),
-    tier("T4 demo, whole and broken on purpose", 300, false, t4_demo),
+    tier(
+        &["t4-demo", "demo"],
+        "T4 demo, whole and broken on purpose",
+        300,
+        false,
+        t4_demo,
+    ),
+    tier(
+        &["t6", "real-k8s"],
+        "T6 the lab with a real Kubernetes: kubelets, containerd, kube-proxy",
+        300,
+        false,
+        t6,
+    ),
 ];
 
 /// Packages whose tests need neither root nor the network.
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "terway-model",
     "terway-engine",
     "terway-wire",
     "terway-cloud",
     "terwayd",
     "terway-cni",
+    "terway-cli",
     "terway-probe",
     "xtask",
 ];
 
 /// The simulated cloud and cluster, with the official SDK and kubectl at the other side.
 const SIMULATED: [&str; 2] = ["terway-cloudsim", "terway-kubesim"];
+
+/// The lab's test program that wants a real Kubernetes.
+const REAL: &str = "real";
 
 pub(crate) fn demo(arguments: &[String]) -> anyhow::Result<()> {
     prepare(Need::Lab)?;
@@ -95,10 +143,30 @@ fn progress(text: &str) {
     eprintln!("xtask: {text}");
 }
 
-pub(crate) fn test(quick: bool) -> anyhow::Result<()> {
+/// The tiers that are asked for.
+fn chosen(quick: bool, only: Option<&str>) -> anyhow::Result<Vec<&'static Tier>> {
+    let Some(only) = only else {
+        return Ok(TIERS.iter().filter(|tier| !quick || tier.quick).collect());
+    };
+    let wanted = only.to_lowercase();
+    let found: Vec<&Tier> = TIERS
+        .iter()
+        .filter(|tier| tier.ids.contains(&&*wanted))
+        .collect();
+    if found.is_empty() {
+        let ids = TIERS.iter().flat_map(|tier| tier.ids.iter().copied());
+        bail!(
+            "there is no tier {only}, but {}",
+            ids.collect::<Vec<_>>().join(", ")
+        );
+    }
+    Ok(found)
+}
+
+pub(crate) fn test(quick: bool, only: Option<&str>) -> anyhow::Result<()> {
+    let tiers = chosen(quick, only)?;
     prepare(Need::Tests)?;
     let begun = Instant::now();
-    let tiers: Vec<&Tier> = TIERS.iter().filter(|tier| !quick || tier.quick).collect();
     let mut failed = Vec::new();
     let mut table = Vec::new();
     for tier in tiers {
@@ -167,6 +235,10 @@ fn t1() -> anyhow::Result<()> {
     tests_of(&SIMULATED)
 }
 
+fn t2() -> anyhow::Result<()> {
+    tests_of(&["terway-sim"])
+}
+
 fn t3() -> anyhow::Result<()> {
     tests_of(&["terway-datapath"])
 }
@@ -174,6 +246,14 @@ fn t3() -> anyhow::Result<()> {
 fn t4() -> anyhow::Result<()> {
     programs()?;
     tests_of(&["terway-lab"])
+}
+
+/// The cluster is real, and so are the images that it runs.
+fn t6() -> anyhow::Result<()> {
+    let kubernetes = kubernetes::build()?;
+    programs()?;
+    image::run(None, None)?;
+    test_with("terway-lab", REAL, (KUBERNETES, &kubernetes))
 }
 
 /// The demo passes, and goes red where something is broken on purpose.
@@ -212,4 +292,22 @@ fn failed_checks(text: &str) -> anyhow::Result<Vec<String>> {
     Ok(failed
         .filter_map(|check| Some(check["name"].as_str()?.to_owned()))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tier_is_chosen_by_number_or_name_and_all_without() {
+        let names = |quick, only| -> Vec<&str> {
+            let tiers = chosen(quick, only).unwrap();
+            tiers.iter().map(|tier| tier.ids[0]).collect()
+        };
+        assert_eq!(names(false, Some("T6")), ["t6"]);
+        assert_eq!(names(false, Some("real-k8s")), ["t6"]);
+        assert_eq!(names(false, None).len(), TIERS.len());
+        assert_eq!(names(true, None), ["t0", "t1", "t2", "t3"]);
+        assert!(chosen(false, Some("t9")).is_err());
+    }
 }

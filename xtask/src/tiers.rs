@@ -16,9 +16,14 @@ use crate::build::cargo;
 #[derive(Debug, Clone)]
 struct Program {
     package: String,
+    name: String,
     directory: PathBuf,
     executable: PathBuf,
 }
+
+/// Names the directory of a real Kubernetes to the test program that wants one; without it that program
+/// says so and tests nothing.
+pub(crate) const KUBERNETES: &str = "TERWAY_KUBERNETES";
 
 /// Runs every test of `packages`.
 pub(crate) fn tests_of(packages: &[&str]) -> anyhow::Result<()> {
@@ -26,21 +31,8 @@ pub(crate) fn tests_of(packages: &[&str]) -> anyhow::Result<()> {
     for package in packages {
         let programs = all()?.iter().filter(|program| program.package == *package);
         for program in programs {
-            let name = program
-                .executable
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy();
-            println!("{package}: {name}");
-            // As cargo does: the package's directory is where its tests run.
-            let status = Command::new(&program.executable)
-                .arg("--quiet")
-                .current_dir(&program.directory)
-                .stdin(Stdio::null())
-                .status()
-                .with_context(|| format!("starting {}", program.executable.display()))?;
-            if !status.success() {
-                failed.push(format!("{package} ({name})"));
+            if !run(program, None)? {
+                failed.push(format!("{package} ({})", program.name));
             }
         }
     }
@@ -48,6 +40,33 @@ pub(crate) fn tests_of(packages: &[&str]) -> anyhow::Result<()> {
         bail!("tests failed in {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// Runs one test program of `package` with a variable in its environment.
+pub(crate) fn test_with(package: &str, name: &str, variable: (&str, &Path)) -> anyhow::Result<()> {
+    let mut programs = all()?.iter();
+    let program = programs.find(|program| program.package == package && program.name == name);
+    let program = program.with_context(|| format!("{package} has no test program {name}"))?;
+    if !run(program, Some(variable))? {
+        bail!("tests failed in {package} ({name})");
+    }
+    Ok(())
+}
+
+/// Whether the program's tests pass.
+fn run(program: &Program, variable: Option<(&str, &Path)>) -> anyhow::Result<bool> {
+    println!("{}: {}", program.package, program.name);
+    let mut test = Command::new(&program.executable);
+    // As cargo does: the package's directory is where its tests run.
+    test.arg("--quiet").current_dir(&program.directory);
+    test.stdin(Stdio::null()).env_remove(KUBERNETES);
+    if let Some((name, value)) = variable {
+        test.env(name, value);
+    }
+    let status = test
+        .status()
+        .with_context(|| format!("starting {}", program.executable.display()))?;
+    Ok(status.success())
 }
 
 /// Every test program of the workspace, built once.
@@ -102,6 +121,7 @@ fn program(line: &str) -> Option<Program> {
     };
     Some(Program {
         package: package.to_owned(),
+        name: message["target"]["name"].as_str()?.to_owned(),
         directory,
         executable: message["executable"].as_str()?.into(),
     })
@@ -113,12 +133,16 @@ mod tests {
 
     #[test]
     fn cargos_messages_are_read() {
-        let line = r#"{"reason":"compiler-artifact","profile":{"test":true},"executable":"/t/lab-1",
+        let line = r#"{"reason":"compiler-artifact","profile":{"test":true},"target":{"name":"lab"},"executable":"/t/lab-1",
             "manifest_path":"/r/lab/stage/Cargo.toml","package_id":"path+file:///r/lab/stage#terway-lab@0.1.0"}"#;
         let found = program(&line.replace('\n', "")).unwrap();
         assert_eq!(
-            (found.package.as_str(), found.directory.to_str()),
-            ("terway-lab", Some("/r/lab/stage"))
+            (
+                found.package.as_str(),
+                found.name.as_str(),
+                found.directory.to_str()
+            ),
+            ("terway-lab", "lab", Some("/r/lab/stage"))
         );
         let short = line
             .replace("/r/lab/stage#terway-lab@", "/r/xtask#")

@@ -1,13 +1,17 @@
 //! Carries out the calls the node machine asks for, one request to the cloud each.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use cloud::{Client, CloudError, Deadline, Metadata, ecs, vpc};
 use engine::node::{CloudAnswer, CloudCall, CloudFault, Interface};
 use ipnet::IpNet;
 use model::{DualStack, EniId, Family, FaultClass, InstanceId};
 
-use crate::kernel::chain;
+use crate::{cause::chain, metrics::Metrics};
 
 /// What one call may take. The client bounds a single exchange at 20 s; a describe of several pages
 /// takes a few.
@@ -22,6 +26,7 @@ pub(crate) struct Cloud {
     pub(crate) client: Client,
     pub(crate) instance: InstanceId,
     pub(crate) resource_group: Option<String>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Cloud {
@@ -102,10 +107,10 @@ impl Cloud {
     }
 
     async fn one<C: cloud::Call>(&self, call: &C) -> Result<C::Output, CloudError> {
-        let answer = self
-            .client
-            .call(call, Deadline::within(CALL_BUDGET))
-            .await?;
+        let began = Instant::now();
+        let answer = self.client.call(call, Deadline::within(CALL_BUDGET)).await;
+        self.measure(C::ACTION, began, answer.as_ref().err());
+        let answer = answer?;
         tracing::info!(
             action = C::ACTION,
             request_id = %answer.request_id,
@@ -113,6 +118,16 @@ impl Cloud {
             "cloud call"
         );
         Ok(answer.value)
+    }
+
+    fn measure(&self, action: &str, began: Instant, error: Option<&CloudError>) {
+        // Without an answer there is no code; the class says then what is known.
+        let code = error.map(|error| {
+            error
+                .code()
+                .map_or_else(|| error.class().to_string(), str::to_owned)
+        });
+        self.metrics.cloud(action, began.elapsed(), code.as_deref());
     }
 
     async fn done<C: cloud::Call<Output = ()>>(&self, call: &C) -> Result<CloudAnswer, CloudError> {
@@ -124,10 +139,13 @@ impl Cloud {
         call: ecs::DescribeNetworkInterfaces,
     ) -> Result<CloudAnswer, CloudError> {
         let deadline = Deadline::within(CALL_BUDGET);
+        let began = Instant::now();
         let answer = self
             .client
             .describe_network_interfaces(&call, deadline)
-            .await?;
+            .await;
+        self.measure("DescribeNetworkInterfaces", began, answer.as_ref().err());
+        let answer = answer?;
         tracing::info!(
             action = "DescribeNetworkInterfaces",
             request_id = %answer.request_id,

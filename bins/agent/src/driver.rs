@@ -5,7 +5,7 @@
 //! one sync of the disk, and everything that arrives meanwhile goes into the next write together.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     sync::{
         Arc,
@@ -20,8 +20,11 @@ use engine::node::{
     Reply as EngineReply, RequestNumber,
 };
 use ipnet::IpNet;
-use model::family::host_net;
-use tokio::{runtime::Handle, sync::Semaphore};
+use model::{PodKey, family::host_net};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, oneshot},
+};
 use wire::{
     cni::{AddResult, Code, Error, Interface, Ip},
     message::{Reply, Request, Verb},
@@ -31,10 +34,15 @@ use wire::{
 
 use crate::{
     calls::{self, Cloud},
+    card::Card,
     facts::Known,
+    health::Health,
     kernel::{PodDescriptors, Work},
+    metrics::Metrics,
     notices::Notices,
+    observe::Observation,
     plugin::{self, now},
+    pods::Pods,
     store::Store,
 };
 
@@ -55,6 +63,7 @@ pub(crate) enum Message {
     Input(Input),
     Asked(Box<Asked>),
     Configured(Box<Config>, Known),
+    Observe(oneshot::Sender<Box<Observation>>),
 }
 
 /// A request of the plugin.
@@ -62,11 +71,16 @@ pub(crate) struct Asked {
     pub(crate) request: Request,
     pub(crate) descriptors: Option<PodDescriptors>,
     pub(crate) connection: Connection,
+    pub(crate) received: Instant,
 }
 
 /// Who waits for an answer.
 enum Asker {
-    Plugin(Connection),
+    Plugin {
+        connection: Connection,
+        verb: &'static str,
+        received: Instant,
+    },
     Tombstone(Tombstone),
 }
 
@@ -83,6 +97,10 @@ pub(crate) struct Driver {
     pub(crate) metadata: Arc<Metadata>,
     pub(crate) notices: Notices,
     pub(crate) tombstones: PathBuf,
+    pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) card: Card,
+    pub(crate) pods: Arc<Pods>,
 }
 
 struct Running {
@@ -145,10 +163,25 @@ impl Running {
             Message::Asked(asked) => self.asked(*asked),
             Message::Configured(config, known) => {
                 if let Err(error) = self.driver.store.keep(&config, &known) {
-                    tracing::error!(error = %crate::kernel::chain(&error), "keeping the configuration");
+                    tracing::error!(error = %crate::cause::chain(&error), "keeping the configuration");
                 }
+                self.driver.card.configured(&config, &known);
                 self.driver.node.handle(now(), Input::Configured(config));
             }
+            Message::Observe(answer) => {
+                // Whoever asked may have given up.
+                let _ = answer.send(Box::new(self.observation()));
+            }
+        }
+    }
+
+    fn observation(&self) -> Observation {
+        let (node, now) = (&self.driver.node, now());
+        Observation {
+            view: node.view(now),
+            limits: self.driver.card.limits(),
+            cloud_failure: node.last_cloud_failure().cloned(),
+            notices: self.driver.notices.counts(),
         }
     }
 
@@ -162,9 +195,11 @@ impl Running {
             request,
             descriptors,
             connection,
+            received,
         } = asked;
         let number = self.number();
         let started = request.started;
+        let verb = verb_name(&request.verb);
         let input = match request.verb {
             Verb::Add {
                 key,
@@ -178,6 +213,7 @@ impl Running {
                     tracing::warn!(%pod, "bandwidth limits are not applied by this release");
                 }
                 let deadline = started.after(request.patience);
+                let sticky = self.driver.pods.is_sticky(&pod);
                 Input::Add(
                     number,
                     Box::new(AddRequest {
@@ -188,6 +224,7 @@ impl Running {
                         started,
                         deadline,
                         mtu,
+                        sticky,
                     }),
                 )
             }
@@ -202,21 +239,45 @@ impl Running {
                 started,
                 valid,
             },
-            Verb::Status => return plugin::answer(&connection, &Reply::Done),
-            Verb::View => {
-                let view = self.driver.node.view(now());
-                let mut view = serde_json::to_value(view).unwrap_or_default();
-                if let Some(view) = view.as_object_mut() {
-                    view.insert("notices".into(), self.driver.notices.counts());
-                }
-                return plugin::answer(&connection, &Reply::View(view));
+            Verb::Status | Verb::View | Verb::Explain { .. } | Verb::HandOver => {
+                return plugin::answer(&connection, &self.look(request.verb));
             }
         };
-        self.askers.insert(number, Asker::Plugin(connection));
+        let asker = Asker::Plugin {
+            connection,
+            verb,
+            received,
+        };
+        self.askers.insert(number, asker);
         if let Some(descriptors) = descriptors {
             self.descriptors.insert(number, descriptors);
         }
         self.driver.node.handle(now(), input);
+    }
+
+    /// Answers a verb that changes nothing.
+    fn look(&self, verb: Verb) -> Reply {
+        match verb {
+            Verb::Status => match self.driver.health.not_ready() {
+                None => Reply::Done,
+                Some(why) => Error::new(Code::NotAvailable, why).into(),
+            },
+            Verb::Explain { pod } => {
+                let told = self.driver.node.explain(&pod, now());
+                Reply::View(serde_json::to_value(told).unwrap_or_default())
+            }
+            _ => {
+                let seen = self.observation();
+                let mut view = serde_json::to_value(&seen.view).unwrap_or_default();
+                if let Some(view) = view.as_object_mut() {
+                    let notices = serde_json::to_value(&seen.notices).unwrap_or_default();
+                    view.insert("notices".into(), notices);
+                    let agent = self.driver.card.agent(&seen, &self.driver.health);
+                    view.insert("agent".into(), agent);
+                }
+                Reply::View(view)
+            }
+        }
     }
 
     /// DELs that found no agent.
@@ -224,7 +285,7 @@ impl Running {
         self.tombstones_at = Instant::now() + TOMBSTONE_PERIOD;
         let (found, errors) = tombstone::read(&self.driver.tombstones);
         for error in errors {
-            tracing::warn!(error = %crate::kernel::chain(&error), "reading a tombstone");
+            tracing::warn!(error = %crate::cause::chain(&error), "reading a tombstone");
         }
         for tombstone in found {
             let asked =
@@ -262,9 +323,12 @@ impl Running {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Persist(batch, changes) => {
-                let input = match self.driver.store.write(&changes) {
+                let began = Instant::now();
+                let written = self.driver.store.write(&changes);
+                self.driver.metrics.ledger_write(began.elapsed());
+                let input = match written {
                     Ok(()) => Input::Persisted(batch),
-                    Err(error) => Input::PersistFailed(batch, crate::kernel::chain(&error)),
+                    Err(error) => Input::PersistFailed(batch, crate::cause::chain(&error)),
                 };
                 self.driver.node.handle(now(), input);
             }
@@ -281,6 +345,11 @@ impl Running {
                 self.kernel(Work::CheckPod(key, net, descriptors));
             }
             Action::RemovePod(key, net) => self.kernel(Work::RemovePod(key, net)),
+            Action::ObserveKernel(op) => self.kernel(Work::Observe(op)),
+            Action::ListPods(op, pods) => self.list_pods(op, pods),
+            Action::RemoveLeftovers(op, leftovers) => {
+                self.kernel(Work::RemoveLeftovers(op, leftovers));
+            }
             Action::Reply(number, reply) => self.reply(number, reply),
             Action::Notice(notice) => self.driver.notices.tell(&notice),
         }
@@ -288,10 +357,13 @@ impl Running {
 
     fn kernel(&self, work: Work) {
         let thread = match work {
-            Work::RemovePod(..) => &self.driver.take_down,
-            Work::ReadLinks | Work::ApplyEni(..) | Work::ApplyPod(..) | Work::CheckPod(..) => {
-                &self.driver.set_up
-            }
+            // Reading what stands takes milliseconds that no ADD should wait for.
+            Work::RemovePod(..) | Work::Observe(_) => &self.driver.take_down,
+            Work::ReadLinks
+            | Work::ApplyEni(..)
+            | Work::ApplyPod(..)
+            | Work::CheckPod(..)
+            | Work::RemoveLeftovers(..) => &self.driver.set_up,
         };
         // The threads end only with the agent.
         let _ = thread.send(work);
@@ -312,13 +384,30 @@ impl Running {
         });
     }
 
+    fn list_pods(&self, op: OpNumber, asked: BTreeSet<PodKey>) {
+        let (pods, done) = (Arc::clone(&self.driver.pods), self.driver.outbox.clone());
+        self.driver.runtime.spawn(async move {
+            let result = pods.list_anew(asked).await;
+            if let Err(error) = &result {
+                tracing::warn!(
+                    error,
+                    "listing the node's pods to confirm that some are gone"
+                );
+            }
+            give(&done, Input::Pods(op, result)).await;
+        });
+    }
+
     fn read_interfaces(&self, op: OpNumber) {
-        let (metadata, done) = (
+        let (metadata, done, metrics) = (
             Arc::clone(&self.driver.metadata),
             self.driver.outbox.clone(),
+            Arc::clone(&self.driver.metrics),
         );
         self.driver.runtime.spawn(async move {
+            let began = Instant::now();
             let result = calls::interfaces(&metadata).await;
+            metrics.metadata("network/interfaces", began.elapsed(), result.is_err());
             give(&done, Input::Interfaces(op, result)).await;
         });
     }
@@ -326,12 +415,21 @@ impl Running {
     fn reply(&mut self, number: RequestNumber, reply: EngineReply) {
         self.descriptors.remove(&number);
         match (self.askers.remove(&number), reply) {
-            (Some(Asker::Plugin(connection)), reply) => {
+            (
+                Some(Asker::Plugin {
+                    connection,
+                    verb,
+                    received,
+                }),
+                reply,
+            ) => {
+                let failed = matches!(reply, EngineReply::Failed(_));
                 plugin::answer(&connection, &wire_reply(reply));
+                self.driver.metrics.rpc(verb, received.elapsed(), failed);
             }
             (Some(Asker::Tombstone(tombstone)), EngineReply::Done) => {
                 if let Err(error) = tombstone.remove(&self.driver.tombstones) {
-                    tracing::warn!(error = %crate::kernel::chain(&error), "removing a tombstone");
+                    tracing::warn!(error = %crate::cause::chain(&error), "removing a tombstone");
                 }
             }
             (Some(Asker::Tombstone(_)) | None, _) => {}
@@ -345,6 +443,18 @@ async fn give(done: &SyncSender<Message>, input: Input) {
     while let Err(TrySendError::Full(back)) = done.try_send(message) {
         message = back;
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A verb as metrics call it.
+fn verb_name(verb: &Verb) -> &'static str {
+    match verb {
+        Verb::Add { .. } => "add",
+        Verb::Del { .. } => "del",
+        Verb::Check { .. } => "check",
+        Verb::Gc { .. } => "gc",
+        Verb::Status => "status",
+        Verb::View | Verb::Explain { .. } | Verb::HandOver => "look",
     }
 }
 

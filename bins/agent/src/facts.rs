@@ -13,9 +13,13 @@ use model::{InstanceId, InstanceLimits, Mac, RegionId, ZoneId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Settings, SettingsError},
+    cause::chain,
+    config::{Fixed, Overlay, Settings, SettingsError},
     driver::Message,
-    kernel::chain,
+    dynamic,
+    health::Health,
+    notices::Notices,
+    pods::Pods,
 };
 
 /// What asking the cloud for the node's facts may take, each time.
@@ -153,6 +157,8 @@ pub(crate) async fn discover(settings: Option<&Settings>, metadata: &Arc<Metadat
 /// The node machine's configuration.
 pub(crate) fn config(settings: &Settings, known: &Known) -> Config {
     let mut tags = settings.tags.clone();
+    // What this agent makes must pass the filter by which it knows its own.
+    tags.extend(settings.policy.tag_filter.clone());
     tags.insert(CREATOR.0.into(), CREATOR.1.into());
     Config {
         instance: known.instance.clone(),
@@ -167,44 +173,107 @@ pub(crate) fn config(settings: &Settings, known: &Known) -> Config {
             .unwrap_or_default(),
         security_groups: settings.security_groups.clone(),
         tags,
-        idle_min: settings.idle_min,
+        idle_min: settings.idle_min(known.limits),
         idle_max: settings.idle_max,
         cooldown: settings.cooldown,
         mtu: MTU,
+        policy: settings.policy.clone(),
     }
 }
 
-/// Tells the driver the configuration whenever it differs from `last`: after the node's facts were
-/// asked for anew, and when the file changes. A file that makes no sense changes nothing and is
-/// complained about once.
-pub(crate) async fn watch(
-    path: PathBuf,
-    metadata: Arc<Metadata>,
-    mut last: Option<Config>,
-    driver: SyncSender<Message>,
-) {
-    let known = discover(Settings::load(&path).ok().as_ref(), &metadata).await;
-    let mut complaint = String::new();
-    loop {
-        match Settings::load(&path) {
-            Ok(settings) => {
-                complaint.clear();
-                let config = config(&settings, &known);
-                if last.as_ref() != Some(&config) {
-                    let message = Message::Configured(Box::new(config.clone()), known.clone());
-                    // Refused only when the queue is full; then the next round says it.
-                    last = driver.try_send(message).is_ok().then_some(config);
+/// What the watch of the configuration needs.
+pub(crate) struct Watch {
+    pub(crate) path: PathBuf,
+    pub(crate) client: kube::Client,
+    pub(crate) node: String,
+    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) driver: SyncSender<Message>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) notices: Notices,
+    pub(crate) pods: Arc<Pods>,
+}
+
+/// What the process runs with.
+pub(crate) struct Running {
+    pub(crate) config: Config,
+    /// What was taken up at the start; nothing when there was no `eni_conf`.
+    pub(crate) fixed: Option<Fixed>,
+    pub(crate) overlay: Option<Overlay>,
+}
+
+impl Watch {
+    /// Tells the driver the configuration whenever it differs from what runs: after the node's facts
+    /// were asked for anew, when the file changes, and when the node's own configuration does. One that
+    /// makes no sense changes nothing and is complained about once.
+    pub(crate) async fn run(self, mut running: Running) {
+        let first = Settings::load(&self.path, running.overlay.as_ref()).ok();
+        let known = discover(first.as_ref(), &self.metadata).await;
+        let (mut complaint, mut restart) = (String::new(), None);
+        let mut looked = tokio::time::Instant::now();
+        loop {
+            let mut trouble = None;
+            if looked.elapsed() >= dynamic::PERIOD {
+                looked = tokio::time::Instant::now();
+                match dynamic::overlay(&self.client, &self.node).await {
+                    Ok(overlay) => running.overlay = overlay,
+                    Err(error) if error.is_standing() => trouble = Some(chain(&error)),
+                    Err(error) => tracing::debug!(error = %chain(&error), "kept as it is"),
                 }
             }
-            Err(error) => {
-                let text = chain(&error);
-                if text != complaint {
-                    let hint = "the last good configuration stays";
-                    tracing::error!(error = %text, hint, "the configuration cannot be used");
-                    complaint = text;
+            match Settings::load(&self.path, running.overlay.as_ref()) {
+                Ok(settings) => {
+                    self.pods.set_sticky_kinds(&settings.sticky_kinds);
+                    self.compare_fixed(&settings, running.fixed.as_ref(), &mut restart);
+                    let config = config(&settings, &known);
+                    if running.config != config {
+                        let message = Message::Configured(Box::new(config.clone()), known.clone());
+                        // Refused only when the queue is full; then the next round says it.
+                        if self.driver.try_send(message).is_ok() {
+                            running.config = config;
+                        }
+                    }
                 }
+                Err(error) => trouble = Some(chain(&error)),
+            }
+            self.complain(trouble, &mut complaint, looked);
+            tokio::time::sleep(WATCH_PERIOD).await;
+        }
+    }
+
+    fn complain(
+        &self,
+        trouble: Option<String>,
+        complaint: &mut String,
+        looked: tokio::time::Instant,
+    ) {
+        match trouble {
+            Some(text) if text != *complaint => {
+                self.notices
+                    .config_error(&format!("{text}; the last good configuration stays"));
+                self.health.set_config_error(Some(text.clone()));
+                *complaint = text;
+            }
+            Some(_) => {}
+            // Between two looks at the node's own configuration its trouble is not over.
+            None if looked.elapsed() > WATCH_PERIOD => {}
+            None => {
+                complaint.clear();
+                self.health.set_config_error(None);
             }
         }
-        tokio::time::sleep(WATCH_PERIOD).await;
+    }
+
+    /// Says once for each change what this process cannot take up.
+    fn compare_fixed(&self, settings: &Settings, began: Option<&Fixed>, told: &mut Option<Fixed>) {
+        let fixed = settings.fixed();
+        if began.is_none_or(|began| *began == fixed) {
+            *told = None;
+        } else if told.as_ref() != Some(&fixed) {
+            self.notices.restart_needed(
+                "eni_conf keys access_key, access_secret, region_id or resource_group_id changed; \
+                 they are read when the agent starts: delete its pod on this node to take them up",
+            );
+            *told = Some(fixed);
+        }
     }
 }

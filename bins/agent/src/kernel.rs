@@ -13,15 +13,15 @@ use std::{
     },
 };
 
-use datapath::{Conntrack, Netlink};
-use engine::node::Input;
+use datapath::{Conntrack, Leftover, Netlink};
+use engine::node::{Input, KernelView, Leftovers, OpNumber};
 use model::{
     AttachmentKey, EniId,
     family::host_net,
     net::{EniNet, PodNet},
 };
 
-use crate::driver::Message;
+use crate::{cause::chain, driver::Message};
 
 /// Threads that take down. A deletion waits about 30 ms, so eight take down 250 pods a second, more
 /// than a node that is drained asks for.
@@ -51,6 +51,8 @@ pub(crate) enum Work {
     ApplyPod(AttachmentKey, Box<PodNet>, Option<PodDescriptors>),
     CheckPod(AttachmentKey, Box<PodNet>, Option<PodDescriptors>),
     RemovePod(AttachmentKey, Box<PodNet>),
+    Observe(OpNumber),
+    RemoveLeftovers(OpNumber, Leftovers),
 }
 
 /// The addresses the kernel routes to pods, whoever made the routes: pods of the Go project live on a
@@ -61,6 +63,33 @@ pub(crate) fn occupied(netlink: &mut Netlink) -> datapath::Result<BTreeSet<IpAdd
         .into_iter()
         .filter(|network| *network == host_net(network.addr()));
     Ok(hosts.map(|network| network.addr()).collect())
+}
+
+/// What the kernel has, as far as pods are concerned.
+fn look(netlink: &mut Netlink) -> datapath::Result<KernelView> {
+    let observed = datapath::observe(netlink)?;
+    Ok(KernelView {
+        links: observed.links.into_iter().map(|seen| seen.link).collect(),
+        routed: occupied(netlink)?,
+        routes: observed.routes,
+        rules: observed.rules,
+    })
+}
+
+fn remove_leftovers(netlink: &mut Netlink, leftovers: Leftovers) -> Result<(), String> {
+    let routes = leftovers.routes.into_iter().map(Leftover::Route);
+    let rules = leftovers.rules.into_iter().map(Leftover::Rule);
+    let failures: Vec<String> = routes
+        .chain(rules)
+        .filter_map(|leftover| {
+            let error = datapath::remove_leftover(netlink, &leftover).err()?;
+            Some(format!("{leftover}: {}", chain(&error)))
+        })
+        .collect();
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(failures.join("; ")),
+    }
 }
 
 /// Works until nobody can send work any more. Addresses of removed pods go to `released`.
@@ -98,6 +127,13 @@ pub(crate) fn run(
                     Ok(lacked.iter().map(ToString::to_string).collect())
                 });
                 Input::PodChecked(key, result)
+            }
+            Work::Observe(op) => {
+                let seen = look(&mut netlink);
+                Input::Kernel(op, seen.map_err(|error| chain(&error)))
+            }
+            Work::RemoveLeftovers(op, leftovers) => {
+                Input::LeftoversRemoved(op, remove_leftovers(&mut netlink, leftovers))
             }
             Work::RemovePod(key, net) => {
                 let result = datapath::remove_pod(&mut netlink, &net);
@@ -152,16 +188,4 @@ pub(crate) fn forget_flows(released: &Receiver<IpAddr>) {
             Err(error) => tracing::warn!(%address, error = %chain(&error), "forgetting flows"),
         }
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -1,9 +1,12 @@
 //! What people are told: every notice of the node machine is a log line and a count, and those that
 //! concern a pod or the node are events in the API server.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use engine::node::Notice;
+use engine::node::{Exhaustion, Notice};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
@@ -22,10 +25,14 @@ struct Outgoing {
     event: Event,
 }
 
-/// Where notices go.
+/// How often each kind of notice came.
+type Counts = BTreeMap<&'static str, u64>;
+
+/// Where notices go; a clone goes to the same place.
+#[derive(Clone)]
 pub(crate) struct Notices {
     node: String,
-    counts: BTreeMap<&'static str, u64>,
+    counts: Arc<Mutex<Counts>>,
     events: mpsc::Sender<Outgoing>,
 }
 
@@ -33,32 +40,52 @@ impl Notices {
     /// Notices of `node`; events are sent by a task of the current runtime.
     pub(crate) fn new(client: Client, node: String) -> Self {
         let (events, mut outgoing) = mpsc::channel::<Outgoing>(EVENTS_MAX);
-        let reporter = Reporter {
-            controller: "terwayd".into(),
-            instance: Some(node.clone()),
-        };
-        let recorder = Recorder::new(client, reporter);
+        let recorder = recorder(client, &node);
         tokio::spawn(async move {
+            let mut complaint = String::new();
             while let Some(Outgoing { about, event }) = outgoing.recv().await {
-                if let Err(error) = recorder.publish(&event, &about).await {
-                    tracing::debug!(error = %crate::kernel::chain(&error), "sending an event");
+                match recorder.publish(&event, &about).await {
+                    Ok(()) => complaint.clear(),
+                    Err(error) => {
+                        // Said once, not for every event of a storm.
+                        let text = crate::cause::chain(&error);
+                        if text != complaint {
+                            tracing::warn!(error = text, "events cannot be sent");
+                            complaint = text;
+                        }
+                    }
                 }
             }
         });
         Self {
             node,
-            counts: BTreeMap::new(),
+            counts: Arc::default(),
             events,
         }
     }
 
-    /// How often each kind of notice came, as JSON.
-    pub(crate) fn counts(&self) -> serde_json::Value {
-        serde_json::to_value(&self.counts).unwrap_or_default()
+    /// Sends one warning about `node` and waits until it is there.
+    pub(crate) async fn now(
+        client: Client,
+        node: &str,
+        reason: &str,
+        note: &str,
+    ) -> anyhow::Result<()> {
+        let event = event(reason, EventType::Warning, note.to_owned());
+        let about = node_reference(node);
+        Ok(recorder(client, node).publish(&event, &about).await?)
+    }
+
+    /// How often each kind of notice came.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Tells people about `notice`.
-    pub(crate) fn tell(&mut self, notice: &Notice) {
+    pub(crate) fn tell(&self, notice: &Notice) {
         match notice {
             Notice::Allocated(pod, key, addresses) => {
                 let list: Vec<_> = addresses.iter().map(|(_, ip)| ip.to_string()).collect();
@@ -92,9 +119,32 @@ impl Notices {
                 tracing::warn!(text, "cloud");
                 self.node("AllocIPFailed", text.clone());
             }
-            Notice::Exhausted(reason, until) => {
-                tracing::warn!(reason, %until, "the pool cannot grow");
-                self.node("IPNotEnough", reason.clone());
+            Notice::Exhausted(Exhaustion {
+                kind,
+                reason,
+                until,
+            }) => {
+                tracing::warn!(kind = kind.name(), reason, until, "the pool cannot grow");
+                self.node("IPNotEnough", format!("{reason}; {}", kind.remedy()));
+            }
+            Notice::Recovered(kind) => {
+                let kind = kind.name();
+                tracing::info!(kind, "the pool can grow again");
+                let note = format!("the pool can grow again, or needs to no more ({kind})");
+                let about = node_reference(&self.node);
+                self.send("IPSufficient", EventType::Normal, about, note);
+            }
+            Notice::Collected(key, pod, why) => {
+                tracing::warn!(%key, %pod, why, "an attachment whose DEL never came is taken down");
+                self.count("Collected");
+            }
+            Notice::LeftoversRemoved(what) => {
+                let what = what.join("; ");
+                tracing::warn!(
+                    what,
+                    "removed routes and rules of ours that belonged to nobody"
+                );
+                self.count("LeftoversRemoved");
             }
             Notice::Repaired(key, lacked) => {
                 tracing::warn!(%key, lacked = lacked.join("; "), "repaired");
@@ -121,35 +171,35 @@ impl Notices {
     }
 
     /// A standing complaint about the configuration.
-    pub(crate) fn config_error(&mut self, text: &str) {
+    pub(crate) fn config_error(&self, text: &str) {
         tracing::error!(text, "configuration");
         self.node("ConfigError", text.to_owned());
     }
 
+    /// A change of the configuration that this process cannot make.
+    pub(crate) fn restart_needed(&self, text: &str) {
+        tracing::warn!(text, "configuration");
+        self.node("ConfigNeedsRestart", text.to_owned());
+    }
+
     /// NetworkPolicy objects have no effect, and nobody said that this is wanted.
-    pub(crate) fn policy_not_enforced(&mut self) {
+    pub(crate) fn policy_not_enforced(&self) {
         let text = "NetworkPolicy is not enforced by this release: every pod may talk to every pod; \
                     set disable_network_policy to \"true\" in ConfigMap kube-system/eni-config to accept that";
         tracing::warn!(text, "network policy");
         self.node("NetworkPolicyNotEnforced", text.to_owned());
     }
 
-    fn count(&mut self, reason: &'static str) {
-        *self.counts.entry(reason).or_default() += 1;
+    fn count(&self, reason: &'static str) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(reason).or_default() += 1;
     }
 
-    fn node(&mut self, reason: &'static str, note: String) {
-        let about = ObjectReference {
-            api_version: Some("v1".into()),
-            kind: Some("Node".into()),
-            name: Some(self.node.clone()),
-            uid: Some(self.node.clone()),
-            ..Default::default()
-        };
-        self.send(reason, EventType::Warning, about, note);
+    fn node(&self, reason: &'static str, note: String) {
+        self.send(reason, EventType::Warning, node_reference(&self.node), note);
     }
 
-    fn pod(&mut self, reason: &'static str, kind: EventType, pod: &PodKey, note: String) {
+    fn pod(&self, reason: &'static str, kind: EventType, pod: &PodKey, note: String) {
         let about = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
@@ -160,23 +210,40 @@ impl Notices {
         self.send(reason, kind, about, note);
     }
 
-    fn send(
-        &mut self,
-        reason: &'static str,
-        type_: EventType,
-        about: ObjectReference,
-        note: String,
-    ) {
+    fn send(&self, reason: &'static str, type_: EventType, about: ObjectReference, note: String) {
         self.count(reason);
-        let event = Event {
-            type_,
-            reason: reason.into(),
-            note: Some(note),
-            action: "Allocate".into(),
-            secondary: None,
-        };
+        let event = event(reason, type_, note);
         if self.events.try_send(Outgoing { about, event }).is_err() {
             self.count("EventsDropped");
         }
+    }
+}
+
+fn recorder(client: Client, node: &str) -> Recorder {
+    let reporter = Reporter {
+        controller: "terwayd".into(),
+        instance: Some(node.to_owned()),
+    };
+    Recorder::new(client, reporter)
+}
+
+/// A node as kubelet refers to it: `kubectl describe node` looks for its name as UID.
+fn node_reference(node: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Node".into()),
+        name: Some(node.to_owned()),
+        uid: Some(node.to_owned()),
+        ..Default::default()
+    }
+}
+
+fn event(reason: &str, type_: EventType, note: String) -> Event {
+    Event {
+        type_,
+        reason: reason.into(),
+        note: Some(note),
+        action: "Allocate".into(),
+        secondary: None,
     }
 }

@@ -9,9 +9,10 @@ use std::{
         mpsc::SyncSender,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use engine::node::Input;
 use model::Timestamp;
 use wire::{
     cni::{Code, Error},
@@ -21,6 +22,7 @@ use wire::{
 
 use crate::{
     driver::{Asked, Message},
+    incumbent,
     kernel::PodDescriptors,
     pods::Pods,
 };
@@ -45,12 +47,12 @@ pub(crate) fn serve(listener: &Listener, pods: &Arc<Pods>, driver: &SyncSender<M
         let connection = match listener.accept(EXCHANGE) {
             Ok(connection) => connection,
             Err(error @ SocketError::Accept(_)) => {
-                tracing::error!(error = %crate::kernel::chain(&error), "plugin socket");
+                tracing::error!(error = %crate::cause::chain(&error), "plugin socket");
                 thread::sleep(ACCEPT_PAUSE);
                 continue;
             }
             Err(error) => {
-                tracing::warn!(error = %crate::kernel::chain(&error), "refused a connection");
+                tracing::warn!(error = %crate::cause::chain(&error), "refused a connection");
                 continue;
             }
         };
@@ -81,23 +83,36 @@ pub(crate) fn serve(listener: &Listener, pods: &Arc<Pods>, driver: &SyncSender<M
 }
 
 fn read(connection: Connection, pods: &Pods, driver: &SyncSender<Message>) {
+    let received = Instant::now();
     let (request, descriptors) = match connection.receive::<Request>() {
         Ok(received) => received,
         Err(SocketError::Closed) => return,
         Err(error) => {
-            let error = Error::new(Code::Undecodable, crate::kernel::chain(&error));
+            let error = Error::new(Code::Undecodable, crate::cause::chain(&error));
             return refuse(&connection, error);
         }
     };
     if let Err(error) = check(&request, pods) {
         // A pod that is refused must not be kept alive by us.
         drop(descriptors);
+        if let Verb::Add { pod, .. } = request.verb {
+            let input = Input::Refused(pod, error.to_string());
+            let _ = driver.send(Message::Input(input));
+        }
         return refuse(&connection, error);
+    }
+    if request.verb == Verb::HandOver {
+        answer(&connection, &Reply::Done);
+        let error = incumbent::stand_by();
+        tracing::error!(%error, "cannot start anew as a standby");
+        // The one that asked serves from here on; two must not.
+        std::process::exit(1);
     }
     let asked = Asked {
         request,
         descriptors: pair(descriptors),
         connection,
+        received,
     };
     // The driver is gone only when the agent ends; the plugin sees the connection close.
     let _ = driver.send(Message::Asked(Box::new(asked)));
@@ -131,7 +146,7 @@ fn refuse(connection: &Connection, error: Error) {
 /// Sends the answer. Nobody there to take it is no failure: the runtime gave up and sends DEL.
 pub(crate) fn answer(connection: &Connection, reply: &Reply) {
     if let Err(error) = connection.send(reply, &[]) {
-        tracing::debug!(error = %crate::kernel::chain(&error), "the plugin did not take its answer");
+        tracing::debug!(error = %crate::cause::chain(&error), "the plugin did not take its answer");
     }
 }
 

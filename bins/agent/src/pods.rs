@@ -4,12 +4,17 @@
 //! An ADD is served only for a pod that exists. The watch is believed when the UID is the one the
 //! runtime passed; a pod re-created under its name is never mistaken for the old one.
 
-use std::{collections::BTreeMap, sync::Mutex, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
+    api::ListParams,
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
@@ -23,6 +28,15 @@ use wire::cni::{Code, Error};
 /// What asking for one pod may take. It is inside the ADD's 90 s and leaves time for the rest.
 const LOOKUP_BUDGET: Duration = Duration::from_secs(10);
 
+/// What listing this node's pods may take. Nobody waits for it.
+const LIST_BUDGET: Duration = Duration::from_secs(30);
+
+/// The kind whose pods keep their names without being configured.
+const STATEFUL_SET: &str = "statefulset";
+
+/// The annotation by which any pod asks that its address waits for it.
+const RESERVATION: &str = "k8s.aliyun.com/pod-ip-reservation";
+
 /// Pods kept. A node runs at most a few hundred; ten times that is a watch gone wrong, and then names
 /// beyond it are asked for one by one.
 const POD_MAX: usize = 4096;
@@ -32,7 +46,21 @@ pub(crate) struct Pods {
     client: Client,
     runtime: Handle,
     node: String,
-    known: Mutex<BTreeMap<PodKey, String>>,
+    known: Mutex<Known>,
+    /// Kinds of owners, in small letters, whose pods keep their names.
+    sticky_kinds: Mutex<BTreeSet<String>>,
+}
+
+type Known = BTreeMap<PodKey, PodFacts>;
+
+/// What is known of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PodFacts {
+    uid: String,
+    /// Kinds of its owners, in small letters.
+    owners: Vec<String>,
+    /// An annotation asks to keep its address.
+    reserves: bool,
 }
 
 impl Pods {
@@ -42,7 +70,56 @@ impl Pods {
             runtime,
             node,
             known: Mutex::default(),
+            sticky_kinds: Mutex::new(BTreeSet::from([STATEFUL_SET.to_owned()])),
         }
+    }
+
+    /// Sets the kinds of owners whose pods keep their names, beside StatefulSet.
+    pub(crate) fn set_sticky_kinds(&self, kinds: &BTreeSet<String>) {
+        let mut all = kinds.clone();
+        all.insert(STATEFUL_SET.to_owned());
+        *hold(&self.sticky_kinds) = all;
+    }
+
+    /// Whether `pod` will come back under its name, as far as is known, so that its address should wait.
+    pub(crate) fn is_sticky(&self, pod: &PodKey) -> bool {
+        let kinds = hold(&self.sticky_kinds);
+        self.known(pod)
+            .is_some_and(|facts| facts.reserves || facts.owners.iter().any(|it| kinds.contains(it)))
+    }
+
+    /// The pods that exist: those of this node, read from the API server's store and not from a cache,
+    /// and whichever of `asked` it has by name. A pod that the list leaves out for whatever reason is so
+    /// still found; an answer that cannot be had is an error, never absence.
+    pub(crate) async fn list_anew(
+        &self,
+        asked: BTreeSet<PodKey>,
+    ) -> Result<BTreeMap<PodKey, PodUid>, String> {
+        let listing = tokio::time::timeout(LIST_BUDGET, self.list_all(asked));
+        match listing.await {
+            Ok(result) => result.map_err(|error| crate::cause::chain(&error)),
+            Err(_) => Err(format!("no answer within {LIST_BUDGET:?}")),
+        }
+    }
+
+    async fn list_all(
+        &self,
+        asked: BTreeSet<PodKey>,
+    ) -> Result<BTreeMap<PodKey, PodUid>, kube::Error> {
+        let all: Api<Pod> = Api::all(self.client.clone());
+        // Without resourceVersion the list is the newest there is.
+        let of_node = ListParams::default().fields(&format!("spec.nodeName={}", self.node));
+        let mut found = all.list_metadata(&of_node).await?.items;
+        let listed: BTreeSet<PodKey> = found.iter().filter_map(key).collect();
+        for pod in asked.difference(&listed) {
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
+            found.extend(api.get_metadata_opt(&pod.name).await?);
+        }
+        let uid = |pod: &PartialObjectMeta<Pod>| PodUid::new(pod.metadata.uid.clone()?).ok();
+        Ok(found
+            .iter()
+            .filter_map(|pod| Some((key(pod)?, uid(pod)?)))
+            .collect())
     }
 
     /// Makes sure `pod` exists with `uid`, if one was passed. Blocks for an answer of the API server
@@ -50,7 +127,7 @@ impl Pods {
     pub(crate) fn expect(&self, pod: &PodKey, uid: Option<&PodUid>) -> Result<(), Error> {
         if self
             .known(pod)
-            .is_some_and(|known| uid.is_some_and(|uid| uid.as_str() == known))
+            .is_some_and(|known| uid.is_some_and(|uid| uid.as_str() == known.uid))
         {
             return Ok(());
         }
@@ -64,9 +141,12 @@ impl Pods {
                     format!("no answer within {LOOKUP_BUDGET:?}"),
                 ));
             }
-            Ok(Err(error)) => return Err(unreachable_api(pod, crate::kernel::chain(&error))),
+            Ok(Err(error)) => return Err(unreachable_api(pod, crate::cause::chain(&error))),
             Ok(Ok(found)) => found,
         };
+        if let Some(pod) = &found {
+            insert(&mut self.lock(), pod);
+        }
         let found = found.and_then(|pod| pod.metadata.uid);
         match (found, uid) {
             (None, _) => Err(Error::new(
@@ -81,15 +161,12 @@ impl Pods {
         }
     }
 
-    fn known(&self, pod: &PodKey) -> Option<String> {
+    fn known(&self, pod: &PodKey) -> Option<PodFacts> {
         self.lock().get(pod).cloned()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<PodKey, String>> {
-        // A panic while the map was held leaves a map: every change of it is one insert or remove.
-        self.known
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        hold(&self.known)
     }
 
     /// Keeps the pods up to date for ever.
@@ -112,17 +189,39 @@ impl Pods {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(error = %crate::kernel::chain(&error), "watching pods")
+                    tracing::warn!(error = %crate::cause::chain(&error), "watching pods")
                 }
             }
         }
     }
 }
 
-fn insert(pods: &mut BTreeMap<PodKey, String>, pod: &PartialObjectMeta<Pod>) {
+/// A panic while such a value was held leaves a whole one: every change is one insert, remove or
+/// replacement.
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn insert(pods: &mut Known, pod: &PartialObjectMeta<Pod>) {
     if let (Some(key), Some(uid), true) = (key(pod), &pod.metadata.uid, pods.len() < POD_MAX) {
-        pods.insert(key, uid.clone());
+        let owners = pod.metadata.owner_references.iter().flatten();
+        let asks = pod
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(RESERVATION));
+        let facts = PodFacts {
+            uid: uid.clone(),
+            owners: owners.map(|owner| owner.kind.to_lowercase()).collect(),
+            reserves: asks.is_some_and(|text| is_true(text)),
+        };
+        pods.insert(key, facts);
     }
+}
+
+/// What Go's strconv.ParseBool takes for true.
+fn is_true(text: &str) -> bool {
+    ["1", "t", "T", "TRUE", "true", "True"].contains(&text)
 }
 
 fn key(pod: &PartialObjectMeta<Pod>) -> Option<PodKey> {

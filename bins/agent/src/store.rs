@@ -262,6 +262,7 @@ mod tests {
                 primary: true,
                 state: AddressState::Fresh,
                 unseen: 0,
+                reserved: None,
             })),
         ]
     }

@@ -5,6 +5,9 @@
 //! back, rebuild it. It refuses a change that would break an invariant, above all that an address
 //! has one owner. It must never know how or where changes are stored.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
@@ -84,6 +87,18 @@ pub struct AddressEntry {
     /// How many trustworthy answers of the cloud in a row did not list it. It is handed out only
     /// while this is zero.
     pub unseen: u8,
+    /// The pod it waits for, if its last one's name comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Reservation>,
+}
+
+/// An address that waits for a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// The pod.
+    pub pod: PodKey,
+    /// Until when it waits.
+    pub until: Timestamp,
 }
 
 /// A sandbox's interface and what it holds.
@@ -107,6 +122,9 @@ pub struct Attachment {
     pub mtu: u32,
     /// When it was made.
     pub created: Timestamp,
+    /// Whether its addresses wait for the pod when it is gone.
+    #[serde(default)]
+    pub sticky: bool,
 }
 
 /// A CreateNetworkInterface call, whole: what is sent again under the same token is the same.
@@ -405,89 +423,5 @@ fn holder_of(entry: &AddressEntry) -> Option<&AttachmentKey> {
         | AddressState::Idle { .. }
         | AddressState::Resting { .. }
         | AddressState::Releasing => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use model::ContainerId;
-
-    fn key(name: &str) -> AttachmentKey {
-        AttachmentKey {
-            container: ContainerId::new(name).unwrap(),
-            interface: InterfaceName::new("eth0").unwrap(),
-        }
-    }
-
-    fn eni(id: &str) -> Change {
-        Change::Put(Entry::Eni(EniEntry {
-            id: EniId::new(id).unwrap(),
-            mac: Mac([0; 6]),
-            vswitch: VSwitchId::new("vsw-1").unwrap(),
-            stage: EniStage::Attached,
-            gateway: DualStack::default(),
-            subnet: DualStack::default(),
-        }))
-    }
-
-    fn address(eni: &str, state: AddressState) -> Change {
-        Change::Put(Entry::Address(AddressEntry {
-            address: "10.0.0.5".parse().unwrap(),
-            eni: EniId::new(eni).unwrap(),
-            primary: false,
-            state,
-            unseen: 0,
-        }))
-    }
-
-    #[test]
-    fn an_address_has_one_owner() {
-        let mut ledger = Ledger::default();
-        ledger.apply(&eni("eni-1")).unwrap();
-        ledger.apply(&eni("eni-2")).unwrap();
-        ledger
-            .apply(&address("eni-1", AddressState::Assigned { to: key("a") }))
-            .unwrap();
-        let before = ledger.clone();
-        for bad in [
-            address("eni-1", AddressState::Assigned { to: key("b") }),
-            address(
-                "eni-2",
-                AddressState::Idle {
-                    since: Timestamp::EPOCH,
-                },
-            ),
-            Change::Delete(EntryKey::Address("10.0.0.5".parse().unwrap())),
-            Change::Delete(EntryKey::Eni(EniId::new("eni-1").unwrap())),
-        ] {
-            ledger.apply(&bad).unwrap_err();
-            assert_eq!(ledger, before, "a refused change changes nothing");
-        }
-    }
-
-    #[test]
-    fn an_address_needs_its_eni() {
-        let error = Ledger::default()
-            .apply(&address("eni-1", AddressState::Fresh))
-            .unwrap_err();
-        assert!(matches!(error, Violation::NoSuchEni { .. }));
-    }
-
-    #[test]
-    fn rows_written_down_in_any_order_rebuild_the_ledger() {
-        let mut ledger = Ledger::default();
-        let changes = [eni("eni-1"), address("eni-1", AddressState::Fresh)];
-        let mut rows = Vec::new();
-        for change in &changes {
-            ledger.apply(change).unwrap();
-            let Change::Put(entry) = change else {
-                unreachable!("all are puts")
-            };
-            let text = serde_json::to_string(entry).unwrap();
-            rows.push(serde_json::from_str(&text).unwrap());
-        }
-        rows.reverse();
-        assert_eq!(Ledger::restore(rows).unwrap(), ledger);
     }
 }

@@ -8,8 +8,14 @@
     clippy::unwrap_used,
     reason = "a test world: what does not hold fails the test"
 )]
+mod pool;
+#[allow(
+    clippy::unwrap_used,
+    reason = "a test world: what does not hold fails the test"
+)]
 mod world;
 
+use engine::node::PodState;
 use proptest::prelude::*;
 use world::{Step, World};
 
@@ -24,6 +30,12 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Throttle),
         1 => Just(Step::EmptyDescribe),
         1 => Just(Step::KernelRefuses),
+        2 => (0..24u8).prop_map(Step::Vanish),
+        2 => (0..24u8).prop_map(Step::Recreate),
+        1 => Just(Step::BlindKernel),
+        1 => Just(Step::ListFails),
+        1 => Just(Step::EmptyList),
+        1 => (30_000..400_000u64).prop_map(Step::Wait),
     ]
 }
 
@@ -124,9 +136,7 @@ fn vswitches_that_do_not_exist_are_named_with_their_key() {
     let mut world = World::new();
     world.forget_vswitches();
     world.step(Step::Add(1));
-    world.settle();
-    world.step(Step::Wait(90_001));
-    world.settle();
+    world.pass(91);
     let failure = world.failure(1).expect("the ADD was answered");
     assert!(failure.contains("eni_conf key vswitches"), "{failure}");
 }
@@ -159,4 +169,47 @@ fn a_del_kills_the_add_that_started_before_it() {
             .expect("the ADD was answered")
             .contains("was deleted")
     );
+}
+
+#[test]
+fn why_a_pod_has_no_address_is_said_at_every_stage() {
+    let mut world = World::new();
+    assert_eq!(world.explain(1).state, PodState::Unknown);
+    world.forget_vswitches();
+    world.step(Step::Add(1));
+    world.pass(1);
+    let told = world.explain(1);
+    assert_eq!(told.state, PodState::Waiting);
+    let missing = told.missing.unwrap();
+    assert!(missing.contains("eni_conf key vswitches"), "{missing}");
+    assert!(
+        told.next.contains("asks the cloud again in"),
+        "{}",
+        told.next
+    );
+    world.pass(91);
+    let told = world.explain(1);
+    assert_eq!(told.state, PodState::Failed);
+    assert!(
+        told.tried
+            .iter()
+            .any(|event| event.what.contains("got no address in time")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_pod_that_has_its_address_is_told_with_it() {
+    let mut world = World::new();
+    world.calm();
+    world.step(Step::Add(1));
+    world.settle();
+    let told = world.explain(1);
+    assert_eq!(
+        (told.state, told.addresses.len(), told.missing),
+        (PodState::Attached, 1, None)
+    );
+    world.step(Step::Del(1));
+    world.settle();
+    assert_eq!(world.explain(1).state, PodState::Unknown);
 }

@@ -66,8 +66,15 @@ pub enum Verb {
         /// What is in use.
         valid: BTreeSet<AttachmentKey>,
     },
+    /// Another agent starts on the node: the one that serves stops and stands by.
+    HandOver,
     /// The node's pool as JSON, for people and tools.
     View,
+    /// Why a pod has its address, or has not, as JSON; the answer is a [`Reply::View`].
+    Explain {
+        /// The pod.
+        pod: PodKey,
+    },
 }
 
 /// What the agent answers.

@@ -43,21 +43,16 @@ impl Cluster {
         } = target;
         if intent.manager.is_empty() {
             let cause = Cause::required("fieldManager", "is required for apply patch");
-            return Err(ApiError::InvalidOptions {
-                options: "PatchOptions",
-                causes: vec![cause],
-            });
+            return Err(ApiError::invalid_options("PatchOptions", &[cause]));
         }
         validate::shape(resource, namespace, &mut wanted)?;
         if wanted.pointer("/metadata/managedFields").is_some() {
-            return Err(ApiError::BadRequest(
-                "metadata.managedFields must be nil".into(),
-            ));
+            return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
         object::normalise(&mut wanted);
         if object::text(&wanted, "/metadata/name") != name {
             let found = object::text(&wanted, "/metadata/name");
-            return Err(ApiError::BadRequest(format!(
+            return Err(ApiError::bad_request(format!(
                 "the name of the object ({found}) does not match the name on the URL ({name})"
             )));
         }
@@ -132,7 +127,7 @@ impl Owners {
         fields: &BTreeSet<Path>,
         force: bool,
     ) -> Result<(), ApiError> {
-        let mut causes = Vec::new();
+        let mut held = Vec::new();
         for (entry, theirs) in &mut self.others {
             let differs = |path: &&Path| find(old, path) != find(wanted, path);
             let fought: Vec<_> = theirs
@@ -142,17 +137,14 @@ impl Owners {
                 .collect();
             for path in fought {
                 theirs.remove(&path);
-                causes.push(Cause {
-                    reason: "FieldManagerConflict",
-                    message: format!("conflict with {:?}", object::text(entry, "/manager")),
-                    field: dotted(&path),
-                });
+                held.push((object::text(entry, "/manager").to_owned(), dotted(&path)));
             }
         }
-        if causes.is_empty() || force {
+        held.sort();
+        if held.is_empty() || force {
             Ok(())
         } else {
-            Err(ApiError::ApplyConflict { causes })
+            Err(ApiError::apply_conflict(&held))
         }
     }
 

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{Cluster, Target},
-    error::ApiError,
+    error::{ApiError, Named},
     object,
     registry::PODS,
     time::{UnixTime, rfc3339},
-    write::{check_uid, invalid},
+    write::check_uid,
 };
 
 impl Cluster {
@@ -32,27 +32,21 @@ impl Cluster {
         let node = object::text(binding, "/target/name");
         if node.is_empty() {
             let cause = crate::Cause::required("target.name", "");
-            return Err(invalid(&PODS, name, vec![cause]));
+            return Err(ApiError::invalid(&PODS, name, &[cause]));
         }
         let mut pod = Value::clone(self.stored(target)?);
         let uid = object::text(binding, "/metadata/uid");
         check_uid(target, uid, object::text(&pod, "/metadata/uid"))?;
-        let conflict = |why: String| ApiError::Conflict {
-            resource: &PODS,
-            subresource: "/binding",
-            name: name.to_owned(),
-            why,
-        };
-        if !object::text(&pod, "/metadata/deletionTimestamp").is_empty() {
-            return Err(conflict(format!(
-                "pod {name} is being deleted, cannot be assigned to a host"
-            )));
-        }
         let bound = object::text(&pod, "/spec/nodeName");
-        if !bound.is_empty() {
-            return Err(conflict(format!(
-                "pod {name} is already assigned to node {bound:?}"
-            )));
+        let why = if !object::text(&pod, "/metadata/deletionTimestamp").is_empty() {
+            format!("pod {name} is being deleted, cannot be assigned to a host")
+        } else if !bound.is_empty() {
+            format!("pod {name} is already assigned to node {bound:?}")
+        } else {
+            String::new()
+        };
+        if !why.is_empty() {
+            return Err(ApiError::conflict(&PODS, Named::Binding, name, &why));
         }
         object::child(&mut pod, "spec").insert("nodeName".into(), node.into());
         let status = object::child(&mut pod, "status");

@@ -5,12 +5,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     error::ApiError,
     events,
     ids::Ids,
+    object,
     registry::{EVENTS_V1, NAMESPACES, Resource},
     selector::Selector,
     time::UnixTime,
@@ -49,10 +50,7 @@ impl Target<'_> {
     }
 
     pub(crate) fn not_found(&self) -> ApiError {
-        ApiError::NotFound {
-            resource: self.resource,
-            name: self.name.to_owned(),
-        }
+        ApiError::not_found(self.resource, self.name)
     }
 }
 
@@ -62,9 +60,9 @@ pub struct Cluster {
     pub(crate) ids: Ids,
     pub(crate) objects: BTreeMap<Key, Arc<Value>>,
     pub(crate) history: BTreeMap<&'static str, History>,
-    /// Host part of the next Service address.
-    pub(crate) next_service: u32,
     revision: u64,
+    /// The revision of the newborn cluster: nobody can watch from before it.
+    pub(crate) born: u64,
 }
 
 /// What a list is asked for. The default is everything, as of now.
@@ -106,12 +104,20 @@ impl Listing {
         meta
     }
 
-    /// The list object: `PodList` and its like.
+    /// The list object: `PodList` and its like. It says the kind once, for all its items.
     pub fn to_object(&self, resource: &Resource) -> Value {
+        let item = |object: &Arc<Value>| -> Value {
+            let fields = object::entries(object, "");
+            fields
+                .filter(|(name, _)| !matches!(name.as_str(), "kind" | "apiVersion"))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect::<Map<_, _>>()
+                .into()
+        };
         json!({
             "kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(),
             "metadata": self.metadata(),
-            "items": self.items.iter().map(|object| Value::clone(object)).collect::<Vec<_>>(),
+            "items": self.items.iter().map(item).collect::<Vec<_>>(),
         })
     }
 }
@@ -123,14 +129,15 @@ impl Cluster {
             ids: Ids::new(seed),
             objects: BTreeMap::new(),
             history: BTreeMap::new(),
-            next_service: 1,
             revision: 0,
+            born: 0,
         };
         for name in FIRST_NAMESPACES {
             let namespace = json!({ "metadata": { "name": name } });
             let made = cluster.create(now, &NAMESPACES, "", namespace);
             debug_assert!(made.is_ok(), "{made:?}");
         }
+        cluster.born = cluster.revision;
         cluster
     }
 
@@ -197,10 +204,7 @@ impl Cluster {
         revision: u64,
     ) -> Result<BTreeMap<Key, Arc<Value>>, ApiError> {
         if revision > self.revision {
-            return Err(ApiError::FutureVersion {
-                asked: revision,
-                current: self.revision,
-            });
+            return Err(ApiError::future_version(revision, self.revision));
         }
         let inside = |key: &Key| namespace.is_empty() || key.namespace == namespace;
         let mut objects: BTreeMap<_, _> = self
@@ -305,6 +309,6 @@ fn parse_token(token: &str) -> Result<Option<(u64, String, String)>, ApiError> {
         let revision = parts.next()?.parse().ok()?;
         Some((revision, parts.next()?.to_owned(), parts.next()?.to_owned()))
     };
-    let bad = || ApiError::BadRequest("continue key is not valid".to_owned());
+    let bad = || ApiError::bad_request("continue key is not valid".to_owned());
     read().map(Some).ok_or_else(bad)
 }

@@ -1,12 +1,10 @@
 //! Defaults: what the API server and its default admission plugins write into objects.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    cluster::Cluster,
     object::{self, child, default},
-    registry::{EVENTS, EVENTS_V1, NAMESPACES, PODS, Resource, SECRETS, SERVICES},
+    registry::{EVENTS, EVENTS_V1, NAMESPACES, PODS, Resource},
 };
 
 /// Seconds a pod stays on a node that went away (admission plugin `DefaultTolerationSeconds`).
@@ -15,17 +13,10 @@ const AWAY_TOLERATION_SECONDS: u32 = 300;
 /// Seconds between SIGTERM and SIGKILL when the pod does not say.
 const GRACE_SECONDS: u32 = 30;
 
-/// First and last host part of Service addresses in 10.96.0.0/16; .0.1 is the API's own.
-const SERVICE_NET: [u8; 2] = [10, 96];
-
 /// What every write of the kind gets.
 pub(crate) fn fill(resource: &Resource, object: &mut Value) {
     if resource == &PODS {
         pod_spec(child(object, "spec"));
-    } else if resource == &SERVICES {
-        service(child(object, "spec"));
-    } else if resource == &SECRETS {
-        secret(object);
     } else if (resource == &EVENTS || resource == &EVENTS_V1)
         && let Some(event) = object.as_object_mut()
     {
@@ -38,44 +29,23 @@ pub(crate) fn fill(resource: &Resource, object: &mut Value) {
     }
 }
 
-impl Cluster {
-    /// What a new object gets besides.
-    pub(crate) fn fill_new(&mut self, resource: &Resource, object: &mut Value) {
-        fill(resource, object);
-        if resource == &PODS {
-            let qos = qos_class(object);
-            let spec = child(object, "spec");
-            default(spec, "priority", 0);
-            default(spec, "preemptionPolicy", "PreemptLowerPriority");
-            tolerate_lost_nodes(spec);
-            object["status"] = json!({ "phase": "Pending", "qosClass": qos });
-        } else if resource == &NAMESPACES {
-            let name = object::text(object, "/metadata/name").to_owned();
-            let meta = object::metadata(object);
-            let labels = meta.entry("labels").or_insert_with(|| json!({}));
-            labels["kubernetes.io/metadata.name"] = name.into();
-            object["spec"] = json!({ "finalizers": ["kubernetes"] });
-            object["status"] = json!({ "phase": "Active" });
-        } else if resource == &SERVICES {
-            self.allocate_service_address(child(object, "spec"));
-            object["status"] = json!({ "loadBalancer": {} });
-        }
-    }
-
-    fn allocate_service_address(&mut self, spec: &mut Map<String, Value>) {
-        if spec["type"] == "ExternalName" {
-            return;
-        }
-        if !spec.contains_key("clusterIP") {
-            self.next_service += 1;
-            let [.., high, low] = self.next_service.to_be_bytes();
-            let [a, b] = SERVICE_NET;
-            spec.insert("clusterIP".into(), format!("{a}.{b}.{high}.{low}").into());
-        }
-        let address = spec["clusterIP"].clone();
-        default(spec, "clusterIPs", json!([address]));
-        default(spec, "ipFamilies", json!(["IPv4"]));
-        default(spec, "ipFamilyPolicy", "SingleStack");
+/// What a new object gets besides.
+pub(crate) fn fill_new(resource: &Resource, object: &mut Value) {
+    fill(resource, object);
+    if resource == &PODS {
+        let qos = qos_class(object);
+        let spec = child(object, "spec");
+        default(spec, "priority", 0);
+        default(spec, "preemptionPolicy", "PreemptLowerPriority");
+        tolerate_lost_nodes(spec);
+        object["status"] = json!({ "phase": "Pending", "qosClass": qos });
+    } else if resource == &NAMESPACES {
+        let name = object::text(object, "/metadata/name").to_owned();
+        let meta = object::metadata(object);
+        let labels = meta.entry("labels").or_insert_with(|| json!({}));
+        labels["kubernetes.io/metadata.name"] = name.into();
+        object["spec"] = json!({ "finalizers": ["kubernetes"] });
+        object["status"] = json!({ "phase": "Active" });
     }
 }
 
@@ -139,6 +109,9 @@ fn container(container: &mut Map<String, Value>) {
         let Some(probe) = container.get_mut(probe).and_then(Value::as_object_mut) else {
             continue;
         };
+        if let Some(get) = probe.get_mut("httpGet").and_then(Value::as_object_mut) {
+            default(get, "scheme", "HTTP");
+        }
         for (key, value) in [
             ("timeoutSeconds", 1),
             ("periodSeconds", 10),
@@ -210,30 +183,5 @@ fn qos_class(pod: &Value) -> &'static str {
         "Guaranteed"
     } else {
         "Burstable"
-    }
-}
-
-fn service(spec: &mut Map<String, Value>) {
-    default(spec, "type", "ClusterIP");
-    default(spec, "sessionAffinity", "None");
-    default(spec, "internalTrafficPolicy", "Cluster");
-    for port in maps_in(spec, "ports") {
-        default(port, "protocol", "TCP");
-        let number = port.get("port").cloned().unwrap_or_default();
-        default(port, "targetPort", number);
-    }
-}
-
-/// `stringData` is for writing only: it becomes `data`.
-fn secret(secret: &mut Value) {
-    let Some(fields) = secret.as_object_mut() else {
-        return;
-    };
-    default(fields, "type", "Opaque");
-    if let Some(Value::Object(texts)) = fields.remove("stringData") {
-        let data = fields.entry("data").or_insert_with(|| json!({}));
-        for (key, value) in texts {
-            data[key] = STANDARD.encode(value.as_str().unwrap_or_default()).into();
-        }
     }
 }

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{Cluster, Key, Target, served},
-    error::ApiError,
+    error::{ApiError, Named},
     object,
     registry::{NAMESPACES, PODS, RESOURCES, Resource},
     selector::Selector,
     time::{UnixTime, parse_rfc3339, rfc3339},
-    write::{bump_generation, check_uid},
+    write::bump_generation,
 };
 
 /// Namespaces that admission protects.
@@ -40,12 +40,12 @@ impl DeleteOptions {
         let kind = object::text(body, "/kind");
         if !body.is_object() || !matches!(kind, "" | "DeleteOptions") {
             let why = format!("{kind} cannot be handled as a DeleteOptions");
-            return Err(ApiError::BadRequest(why));
+            return Err(ApiError::bad_request(why));
         }
         let grace = match body.get("gracePeriodSeconds") {
             None | Some(Value::Null) => None,
             Some(seconds) => Some(seconds.as_i64().ok_or_else(|| {
-                ApiError::BadRequest("gracePeriodSeconds must be a number of seconds".into())
+                ApiError::bad_request("gracePeriodSeconds must be a number of seconds")
             })?),
         };
         Ok(Self {
@@ -87,20 +87,28 @@ impl Cluster {
     ) -> Result<Deleted, ApiError> {
         let Target { resource, name, .. } = target;
         let old = Arc::clone(self.stored(target)?);
-        check_uid(target, &options.uid, object::text(&old, "/metadata/uid"))?;
-        let version = object::text(&old, "/metadata/resourceVersion");
-        let asked = options.resource_version.as_str();
-        if !asked.is_empty() && asked != version {
-            let why = format!(
-                "Precondition failed: ResourceVersion in precondition: {asked}, ResourceVersion \
-                 in object meta: {version}"
-            );
-            return Err(ApiError::Conflict {
-                resource,
-                subresource: "",
-                name: name.into(),
-                why,
-            });
+        for (what, field, asked, happened) in [
+            (
+                "UID",
+                "/metadata/uid",
+                &options.uid,
+                "deleted and then recreated",
+            ),
+            (
+                "ResourceVersion",
+                "/metadata/resourceVersion",
+                &options.resource_version,
+                "modified",
+            ),
+        ] {
+            let actual = object::text(&old, field);
+            if !asked.is_empty() && asked != actual {
+                let why = format!(
+                    "the {what} in the precondition ({asked}) does not match the {what} in record \
+                     ({actual}). The object might have been {happened}"
+                );
+                return Err(ApiError::conflict(resource, Named::Kind, name, &why));
+            }
         }
         let deleted = if resource == &NAMESPACES {
             self.delete_namespace(now, target, &old)?
@@ -162,7 +170,13 @@ impl Cluster {
             .pointer("/metadata/deletionGracePeriodSeconds")
             .and_then(Value::as_i64);
         if grace == 0 && object::items(old, "/metadata/finalizers").is_empty() {
-            let gone = self.remove(target.key(), Value::clone(old));
+            let mut last = Value::clone(old);
+            if target.resource == &PODS {
+                let meta = object::metadata(&mut last);
+                object::default(meta, "deletionTimestamp", rfc3339(now));
+                meta.insert("deletionGracePeriodSeconds".into(), 0.into());
+            }
+            let gone = self.remove(target.key(), last);
             self.finalise_namespace_of(target);
             return Deleted::Gone(gone);
         }
@@ -194,12 +208,12 @@ impl Cluster {
         old: &Arc<Value>,
     ) -> Result<Deleted, ApiError> {
         if IMMORTAL.contains(&target.name) {
-            return Err(ApiError::Forbidden {
-                resource: target.resource,
-                name: target.name.to_owned(),
-                why: "this namespace may not be deleted".into(),
-                causes: Vec::new(),
-            });
+            return Err(ApiError::forbidden(
+                target.resource,
+                target.name,
+                "this namespace may not be deleted",
+                &[],
+            ));
         }
         if !object::text(old, "/metadata/deletionTimestamp").is_empty() {
             return Ok(Deleted::Pending(Arc::clone(old)));

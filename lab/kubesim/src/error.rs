@@ -1,10 +1,10 @@
-//! Refusals: every way the API says no, and the `Status` object that says it.
+//! Refusals: every way the API says no, in one place.
 //!
 //! Texts, reasons and codes are the API server's own, since clients match on them.
 
 use serde_json::{Value, json};
 
-use crate::registry::Resource;
+use crate::registry::{Resource, dotted};
 
 /// One reason inside a refusal, as `details.causes` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,210 +51,85 @@ impl Cause {
     }
 }
 
-/// A refused request.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ApiError {
-    /// No such object.
-    #[error("{} {name:?} not found", resource.qualified())]
-    NotFound {
-        /// Of which kind.
-        resource: &'static Resource,
-        /// Under which name.
-        name: String,
-    },
-    /// No such path.
-    #[error("the server could not find the requested resource")]
-    PathNotFound,
-    /// The name is taken.
-    #[error("{} {name:?} already exists", resource.qualified())]
-    AlreadyExists {
-        /// Of which kind.
-        resource: &'static Resource,
-        /// Under which name.
-        name: String,
-    },
-    /// The object is not in the state the request assumes.
-    #[error("Operation cannot be fulfilled on {}{subresource} {name:?}: {why}", resource.qualified())]
-    Conflict {
-        /// Of which kind.
-        resource: &'static Resource,
-        /// `/binding` or empty.
-        subresource: &'static str,
-        /// Under which name.
-        name: String,
-        /// What did not hold.
-        why: String,
-    },
-    /// A server-side apply would take over fields of other managers.
-    #[error("Apply failed with {} conflict{}: {}", causes.len(), plural(causes), listed(causes))]
-    ApplyConflict {
-        /// One per field.
-        causes: Vec<Cause>,
-    },
-    /// The object breaks rules of its kind.
-    #[error("{} {name:?} is invalid: {}", resource.qualified_kind(), listed(causes))]
-    Invalid {
-        /// Of which kind.
-        resource: &'static Resource,
-        /// Under which name.
-        name: String,
-        /// One per broken rule.
-        causes: Vec<Cause>,
-    },
-    /// The request's options break their rules.
-    #[error("{options}.meta.k8s.io \"\" is invalid: {}", listed(causes))]
-    InvalidOptions {
-        /// Which options.
-        options: &'static str,
-        /// One per broken rule.
-        causes: Vec<Cause>,
-    },
-    /// Admission says no.
-    #[error("{} {name:?} is forbidden: {why}", resource.qualified())]
-    Forbidden {
-        /// Of which kind.
-        resource: &'static Resource,
-        /// Under which name.
-        name: String,
-        /// The rule.
-        why: String,
-        /// What clients match on.
-        causes: Vec<Cause>,
-    },
-    /// The request does not parse.
-    #[error("{0}")]
-    BadRequest(String),
-    /// A patch parsed but cannot be applied to this object (a failing `test`).
-    #[error("the server rejected our request due to an error in our request")]
-    PatchRejected,
-    /// The version asked for is no longer in the history.
-    #[error("{0}")]
-    Expired(String),
-    /// A list as of a revision that has not happened yet.
-    #[error("Too large resource version: {asked}, current: {current}")]
-    FutureVersion {
-        /// The revision of the request.
-        asked: u64,
-        /// The latest one.
-        current: u64,
-    },
-    /// The verb is not served here.
-    #[error("the server does not allow this method on the requested resource")]
-    MethodNotAllowed,
-    /// No representation the client accepts.
-    #[error("only the following media types are accepted: application/json")]
-    NotAcceptable,
-    /// A body in a format that is not read.
-    #[error("the body of the request was in an unknown format - accepted media types include: {0}")]
-    UnsupportedMediaType(&'static str),
-    /// A body past the limit, in bytes.
-    #[error("Request entity too large: limit is {0}")]
-    TooLarge(usize),
-    /// What the API server reports as a fault of its own.
-    #[error("{0}")]
-    Internal(String),
+/// What a conflict calls the kind of its object: each place in the API server has its own habit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// `pods`
+    Plural,
+    /// `pods/binding`
+    Binding,
+    /// `Pod`
+    Kind,
 }
 
-impl ApiError {
-    /// `metadata.resourceVersion` of the request is not the object's.
-    pub fn stale(resource: &'static Resource, name: &str) -> Self {
-        let why = "the object has been modified; please apply your changes to the latest version \
-                   and try again";
-        Self::Conflict {
-            resource,
-            subresource: "",
-            name: name.into(),
-            why: why.into(),
+impl Named {
+    fn of(self, resource: &'static Resource) -> &'static str {
+        match self {
+            Self::Plural => resource.plural,
+            Self::Binding => "pods/binding",
+            Self::Kind => resource.kind,
         }
     }
 
+    fn qualified(self, resource: &'static Resource) -> String {
+        dotted(self.of(resource), resource.group)
+    }
+}
+
+/// A refused request: the `Status` object that says so.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    code: u16,
+    reason: &'static str,
+    message: String,
+    details: Option<Value>,
+}
+
+impl ApiError {
     /// The HTTP status.
     pub fn code(&self) -> u16 {
-        match self {
-            Self::NotFound { .. } | Self::PathNotFound => 404,
-            Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::ApplyConflict { .. } => 409,
-            Self::Invalid { .. } | Self::InvalidOptions { .. } | Self::PatchRejected => 422,
-            Self::Forbidden { .. } => 403,
-            Self::BadRequest(_) => 400,
-            Self::Expired(_) => 410,
-            Self::FutureVersion { .. } => 504,
-            Self::MethodNotAllowed => 405,
-            Self::NotAcceptable => 406,
-            Self::UnsupportedMediaType(_) => 415,
-            Self::TooLarge(_) => 413,
-            Self::Internal(_) => 500,
-        }
+        self.code
     }
 
     /// `Status.reason`; empty where the API server gives none.
     pub fn reason(&self) -> &'static str {
-        match self {
-            Self::NotFound { .. } | Self::PathNotFound => "NotFound",
-            Self::AlreadyExists { .. } => "AlreadyExists",
-            Self::Conflict { .. } | Self::ApplyConflict { .. } => "Conflict",
-            Self::Invalid { .. } | Self::InvalidOptions { .. } | Self::PatchRejected => "Invalid",
-            Self::Forbidden { .. } => "Forbidden",
-            Self::BadRequest(_) => "BadRequest",
-            Self::Expired(_) => "Expired",
-            Self::FutureVersion { .. } => "Timeout",
-            Self::MethodNotAllowed => "MethodNotAllowed",
-            Self::NotAcceptable => "NotAcceptable",
-            Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
-            Self::TooLarge(_) => "RequestEntityTooLarge",
-            Self::Internal(_) => "",
-        }
+        self.reason
     }
 
     /// The body of the answer.
     pub fn status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.to_string(), "reason": self.reason(), "code": self.code(),
+            "message": self.message, "code": self.code,
         });
-        if self.reason().is_empty()
-            && let Some(fields) = status.as_object_mut()
-        {
-            fields.remove("reason");
+        if !self.reason.is_empty() {
+            status["reason"] = self.reason.into();
         }
-        if let Some(details) = self.details() {
-            status["details"] = details;
+        if let Some(details) = &self.details {
+            status["details"] = details.clone();
         }
         status
     }
 
-    fn details(&self) -> Option<Value> {
-        let (resource, kind, name, causes): (_, _, _, &[Cause]) = match self {
-            Self::NotFound { resource, name } | Self::AlreadyExists { resource, name } => {
-                (resource, resource.plural, name, &[])
-            }
-            Self::Conflict { resource, name, .. } => (resource, resource.plural, name, &[]),
-            Self::Forbidden {
-                resource,
-                name,
-                causes,
-                ..
-            } => (resource, resource.plural, name, causes),
-            Self::Invalid {
-                resource,
-                name,
-                causes,
-            } => (resource, resource.kind, name, causes),
-            Self::InvalidOptions { options, causes } => {
-                let causes = as_json(causes);
-                return Some(json!({ "group": "meta.k8s.io", "kind": options, "causes": causes }));
-            }
-            Self::ApplyConflict { causes } => return Some(json!({ "causes": as_json(causes) })),
-            Self::FutureVersion { .. } => {
-                let cause = json!({
-                    "reason": "ResourceVersionTooLarge", "message": "Too large resource version",
-                });
-                return Some(json!({ "causes": [cause], "retryAfterSeconds": 1 }));
-            }
-            Self::PathNotFound | Self::MethodNotAllowed | Self::PatchRejected => {
-                return Some(json!({}));
-            }
-            _ => return None,
-        };
+    fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+        }
+    }
+
+    fn with(self, details: Value) -> Self {
+        Self {
+            details: Some(details),
+            ..self
+        }
+    }
+
+    /// About one object, which `kind` names in the details.
+    fn about(self, resource: &Resource, kind: &str, name: &str, causes: &[Cause]) -> Self {
         let mut details = json!({ "name": name, "kind": kind });
         if !resource.group.is_empty() {
             details["group"] = resource.group.into();
@@ -262,7 +137,150 @@ impl ApiError {
         if !causes.is_empty() {
             details["causes"] = as_json(causes);
         }
-        Some(details)
+        self.with(details)
+    }
+
+    /// No such object.
+    pub fn not_found(resource: &Resource, name: &str) -> Self {
+        let message = format!("{} {name:?} not found", resource.qualified());
+        Self::new(404, "NotFound", message).about(resource, resource.plural, name, &[])
+    }
+
+    /// No such path.
+    pub fn path_not_found() -> Self {
+        let message = "the server could not find the requested resource";
+        Self::new(404, "NotFound", message).with(json!({}))
+    }
+
+    /// The name is taken.
+    pub fn already_exists(resource: &Resource, name: &str) -> Self {
+        let message = format!("{} {name:?} already exists", resource.qualified());
+        Self::new(409, "AlreadyExists", message).about(resource, resource.plural, name, &[])
+    }
+
+    /// The object is not in the state the request assumes.
+    pub fn conflict(resource: &'static Resource, kind: Named, name: &str, why: &str) -> Self {
+        let named = kind.qualified(resource);
+        let message = format!("Operation cannot be fulfilled on {named} {name:?}: {why}");
+        Self::new(409, "Conflict", message).about(resource, kind.of(resource), name, &[])
+    }
+
+    /// `metadata.resourceVersion` of the request is not the object's.
+    pub fn stale(resource: &'static Resource, name: &str) -> Self {
+        let why = "the object has been modified; please apply your changes to the latest version \
+                   and try again";
+        Self::conflict(resource, Named::Plural, name, why)
+    }
+
+    /// A server-side apply would take over `fields` of the managers named with them.
+    pub fn apply_conflict(fields: &[(String, String)]) -> Self {
+        let (count, plural) = (fields.len(), if fields.len() == 1 { "" } else { "s" });
+        let message = format!(
+            "Apply failed with {count} conflict{plural}: {}",
+            fought(fields)
+        );
+        let causes = fields.iter().map(|(manager, field)| Cause {
+            reason: "FieldManagerConflict",
+            message: format!("conflict with {manager:?}"),
+            field: field.clone(),
+        });
+        let causes: Vec<_> = causes.collect();
+        Self::new(409, "Conflict", message).with(json!({ "causes": as_json(&causes) }))
+    }
+
+    /// The object breaks rules of its kind.
+    pub fn invalid(resource: &Resource, name: &str, causes: &[Cause]) -> Self {
+        let kind = resource.qualified_kind();
+        let message = format!("{kind} {name:?} is invalid: {}", listed(causes));
+        Self::new(422, "Invalid", message).about(resource, resource.kind, name, causes)
+    }
+
+    /// A write without the version that its kind insists on. The API server prints a number in
+    /// hexadecimal here, and the resource instead of the kind.
+    pub fn unversioned(resource: &Resource, name: &str) -> Self {
+        let causes = [Cause {
+            reason: "FieldValueInvalid",
+            message: "Invalid value: 0x0: must be specified for an update".into(),
+            field: "metadata.resourceVersion".into(),
+        }];
+        let named = resource.qualified();
+        let message = format!("{named} {name:?} is invalid: {}", listed(&causes));
+        Self::new(422, "Invalid", message).about(resource, resource.plural, name, &causes)
+    }
+
+    /// The request's options break their rules.
+    pub fn invalid_options(options: &str, causes: &[Cause]) -> Self {
+        let message = format!("{options}.meta.k8s.io \"\" is invalid: {}", listed(causes));
+        let group = "meta.k8s.io";
+        let details = json!({ "group": group, "kind": options, "causes": as_json(causes) });
+        Self::new(422, "Invalid", message).with(details)
+    }
+
+    /// Admission says no.
+    pub fn forbidden(resource: &Resource, name: &str, why: &str, causes: &[Cause]) -> Self {
+        let message = format!("{} {name:?} is forbidden: {why}", resource.qualified());
+        Self::new(403, "Forbidden", message).about(resource, resource.plural, name, causes)
+    }
+
+    /// The request does not parse.
+    pub fn bad_request(why: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", why)
+    }
+
+    /// A patch parsed but cannot be applied to this object (a failing `test`).
+    pub fn patch_rejected() -> Self {
+        let message = "the server rejected our request due to an error in our request";
+        Self::new(422, "Invalid", message).with(json!({}))
+    }
+
+    /// What happened since `revision` is forgotten up to `floor`.
+    pub fn expired(revision: u64, floor: u64) -> Self {
+        let message = format!("too old resource version: {revision} ({floor})");
+        Self::new(410, "Expired", message)
+    }
+
+    /// A list as of a revision that has not happened yet.
+    pub fn future_version(asked: u64, current: u64) -> Self {
+        let what = "Too large resource version";
+        let message = format!("Timeout: {what}: {asked}, current: {current}");
+        let cause = json!({ "reason": "ResourceVersionTooLarge", "message": what });
+        let details = json!({ "causes": [cause], "retryAfterSeconds": 1 });
+        Self::new(504, "Timeout", message).with(details)
+    }
+
+    /// The verb is not served here.
+    pub fn method_not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        Self::new(405, "MethodNotAllowed", message).with(json!({}))
+    }
+
+    /// No representation the client accepts.
+    pub fn not_acceptable() -> Self {
+        let message = "only the following media types are accepted: application/json";
+        Self::new(406, "NotAcceptable", message).with(json!({}))
+    }
+
+    /// A body in a format that is not read.
+    pub fn unsupported_media_type() -> Self {
+        let message = "the body of the request was in an unknown format - accepted media types \
+                       include: application/json";
+        Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// A patch of a kind that is not known.
+    pub fn unsupported_patch() -> Self {
+        Self::new(415, "UnsupportedMediaType", "415: Unsupported Media Type").with(json!({}))
+    }
+
+    /// A body past the `limit` in bytes.
+    pub fn too_large(limit: usize) -> Self {
+        let message = format!("Request entity too large: limit is {limit}");
+        Self::new(413, "RequestEntityTooLarge", message)
+    }
+
+    /// What the API server reports as a fault of its own.
+    pub fn internal(why: impl Into<String>) -> Self {
+        Self::new(500, "", why)
     }
 }
 
@@ -273,8 +291,17 @@ fn as_json(causes: &[Cause]) -> Value {
         .collect()
 }
 
-fn plural(causes: &[Cause]) -> &'static str {
-    if causes.len() == 1 { "" } else { "s" }
+/// Who holds what, as structured-merge-diff lists it.
+fn fought(fields: &[(String, String)]) -> String {
+    if let [(manager, field)] = fields {
+        return format!("conflict with {manager:?}: {field}");
+    }
+    let mut lines = Vec::new();
+    for of_one in fields.chunk_by(|a, b| a.0 == b.0) {
+        lines.push(format!("conflicts with {:?}:", of_one[0].0));
+        lines.extend(of_one.iter().map(|(_, field)| format!("- {field}")));
+    }
+    lines.join("\n")
 }
 
 /// Several errors are bracketed, one stands alone, as apimachinery aggregates them.

@@ -38,9 +38,11 @@ fn rename<'a>(event: &mut Value, names: impl Iterator<Item = (&'a str, &'a str)>
         return;
     };
     for (from, to) in names {
-        if let Some(value) = fields.remove(from) {
+        if let Some(value) = fields.remove(from).filter(|value| value != "") {
             fields.insert(to.to_owned(), value);
         }
     }
+    // The newer shape leaves out what is empty.
+    fields.retain(|_, value| value != "");
     fields.insert("apiVersion".into(), to.api_version().into());
 }

@@ -1,12 +1,11 @@
 //! What may not change once an object exists.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     error::{ApiError, Cause},
     object,
-    registry::{CONFIG_MAPS, PODS, Resource, SECRETS},
-    write::invalid,
+    registry::{PODS, Resource},
 };
 
 const POD_RULE: &str = "pod updates may not change fields other than \
@@ -21,31 +20,11 @@ pub(crate) fn check(resource: &'static Resource, old: &Value, new: &Value) -> Re
     if resource == &PODS && frozen_pod_spec(old) != frozen_pod_spec(new) {
         causes.push(Cause::forbidden("spec", POD_RULE));
     }
-    if resource == &PODS && !keeps_tolerations(old, new) {
-        let why = "existing toleration can not be modified except its tolerationSeconds";
-        causes.push(Cause::forbidden("spec.tolerations", why));
-    }
-    if (resource == &CONFIG_MAPS || resource == &SECRETS) && old["immutable"] == json!(true) {
-        for field in ["data", "binaryData", "immutable"] {
-            if old.get(field) != new.get(field) {
-                causes.push(Cause::forbidden(
-                    field,
-                    "field is immutable when `immutable` is set",
-                ));
-            }
-        }
-    }
-    if resource == &SECRETS && old.get("type") != new.get("type") {
-        causes.push(Cause::invalid("type", &new["type"], "field is immutable"));
-    }
     if causes.is_empty() {
         return Ok(());
     }
-    Err(invalid(
-        resource,
-        object::text(old, "/metadata/name"),
-        causes,
-    ))
+    let name = object::text(old, "/metadata/name");
+    Err(ApiError::invalid(resource, name, &causes))
 }
 
 /// An object that is going accepts no new reason to stay.
@@ -88,21 +67,4 @@ fn frozen_pod_spec(pod: &Value) -> Value {
         }
     }
     spec
-}
-
-fn keeps_tolerations(old: &Value, new: &Value) -> bool {
-    let without_seconds = |toleration: &Value| {
-        let mut toleration = toleration.clone();
-        if let Some(fields) = toleration.as_object_mut() {
-            fields.remove("tolerationSeconds");
-        }
-        toleration
-    };
-    let now: Vec<_> = object::items(new, "/spec/tolerations")
-        .iter()
-        .map(without_seconds)
-        .collect();
-    object::items(old, "/spec/tolerations")
-        .iter()
-        .all(|t| now.contains(&without_seconds(t)))
 }

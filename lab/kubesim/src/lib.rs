@@ -30,7 +30,7 @@ mod write;
 
 pub use cluster::{Cluster, ListQuery, Listing, Target};
 pub use delete::{DeleteOptions, Deleted};
-pub use error::{ApiError, Cause};
+pub use error::{ApiError, Cause, Named};
 pub use patch::Patch;
 pub use registry::Resource;
 pub use scheduler::{Assignment, schedule};

@@ -68,7 +68,7 @@ impl Cluster {
         validate::shape(resource, namespace, &mut object)?;
         let named = object::text(&object, "/metadata/name");
         if named != name {
-            return Err(ApiError::BadRequest(format!(
+            return Err(ApiError::bad_request(format!(
                 "the name of the object ({named}) does not match the name on the URL ({name})"
             )));
         }
@@ -77,14 +77,15 @@ impl Cluster {
 }
 
 fn patched(target: Target<'_>, patch: &Patch, object: &mut Value) -> Result<(), ApiError> {
-    let not_a_patch = |why: String| ApiError::BadRequest(format!("error decoding patch: {why}"));
+    let not_a_patch = |why: String| ApiError::bad_request(format!("error decoding patch: {why}"));
     match patch {
         Patch::Json(operations) => {
             let operations: json_patch::Patch = serde_json::from_value(operations.clone())
                 .map_err(|error| not_a_patch(error.to_string()))?;
             for operation in operations.0 {
                 if !tests_for_absence(&operation, object) {
-                    json_patch::patch(object, &[operation]).map_err(|_| ApiError::PatchRejected)?;
+                    json_patch::patch(object, &[operation])
+                        .map_err(|_| ApiError::patch_rejected())?;
                 }
             }
             Ok(())

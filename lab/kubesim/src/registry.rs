@@ -26,6 +26,8 @@ pub struct Resource {
     pub status: bool,
     /// Field selectors beyond `metadata.name` and `metadata.namespace`.
     pub fields: &'static [&'static str],
+    /// Counts the changes of its spec in `metadata.generation`.
+    pub generation: bool,
     /// A PUT without a resourceVersion overwrites.
     pub unconditional_update: bool,
     /// A PUT to a free name creates.
@@ -34,15 +36,16 @@ pub struct Resource {
     pub returns_deleted: bool,
 }
 
-/// A namespaced resource of the core group with nothing special about it.
-const fn core(
+/// A namespaced resource with nothing special about it.
+const fn plain(
+    group: &'static str,
     kind: &'static str,
     plural: &'static str,
     singular: &'static str,
     short_names: &'static [&'static str],
 ) -> Resource {
     Resource {
-        group: "",
+        group,
         version: "v1",
         kind,
         plural,
@@ -52,6 +55,7 @@ const fn core(
         namespaced: true,
         status: false,
         fields: &[],
+        generation: false,
         unconditional_update: true,
         create_on_update: false,
         returns_deleted: false,
@@ -99,8 +103,9 @@ pub static PODS: Resource = Resource {
         "status.podIP",
         "status.nominatedNodeName",
     ],
+    generation: true,
     returns_deleted: true,
-    ..core("Pod", "pods", "pod", &["po"])
+    ..plain("", "Pod", "pods", "pod", &["po"])
 };
 
 /// Nodes.
@@ -108,7 +113,7 @@ pub static NODES: Resource = Resource {
     namespaced: false,
     status: true,
     fields: &["spec.unschedulable"],
-    ..core("Node", "nodes", "node", &["no"])
+    ..plain("", "Node", "nodes", "node", &["no"])
 };
 
 /// Namespaces.
@@ -116,55 +121,48 @@ pub static NAMESPACES: Resource = Resource {
     namespaced: false,
     status: true,
     fields: &["status.phase"],
-    ..core("Namespace", "namespaces", "namespace", &["ns"])
+    ..plain("", "Namespace", "namespaces", "namespace", &["ns"])
 };
 
 /// Events in their core shape, which is also how they are stored.
 pub static EVENTS: Resource = Resource {
     fields: INVOLVED,
     create_on_update: true,
-    ..core("Event", "events", "event", &["ev"])
+    ..plain("", "Event", "events", "event", &["ev"])
 };
 
 /// The same events in their newer shape.
 pub static EVENTS_V1: Resource = Resource {
-    group: "events.k8s.io",
     fields: REGARDING,
     create_on_update: true,
-    ..core("Event", "events", "event", &["ev"])
+    ..plain("events.k8s.io", "Event", "events", "event", &["ev"])
 };
 
 /// Leases.
 pub static LEASES: Resource = Resource {
-    group: "coordination.k8s.io",
     unconditional_update: false,
     create_on_update: true,
-    ..core("Lease", "leases", "lease", &[])
+    ..plain("coordination.k8s.io", "Lease", "leases", "lease", &[])
 };
 
 /// Config maps.
-pub static CONFIG_MAPS: Resource = core("ConfigMap", "configmaps", "configmap", &["cm"]);
+pub static CONFIG_MAPS: Resource = plain("", "ConfigMap", "configmaps", "configmap", &["cm"]);
 
-/// Services.
-pub static SERVICES: Resource = Resource {
-    categories: &["all"],
+/// What is kept and served as it is, because manifests have it and clients ask for it: nothing here
+/// acts on it, nothing fills it in.
+static SECRETS: Resource = plain("", "Secret", "secrets", "secret", &[]);
+
+static SERVICES: Resource = Resource {
     status: true,
-    fields: &["spec.clusterIP", "spec.type"],
     create_on_update: true,
     returns_deleted: true,
-    ..core("Service", "services", "service", &["svc"])
+    ..plain("", "Service", "services", "service", &["svc"])
 };
 
-/// Endpoints.
-pub static ENDPOINTS: Resource = Resource {
-    create_on_update: true,
-    ..core("Endpoints", "endpoints", "endpoints", &["ep"])
-};
-
-/// Service accounts.
-pub static SERVICE_ACCOUNTS: Resource = Resource {
+static SERVICE_ACCOUNTS: Resource = Resource {
     returns_deleted: true,
-    ..core(
+    ..plain(
+        "",
         "ServiceAccount",
         "serviceaccounts",
         "serviceaccount",
@@ -172,16 +170,65 @@ pub static SERVICE_ACCOUNTS: Resource = Resource {
     )
 };
 
-/// Secrets.
-pub static SECRETS: Resource = Resource {
-    fields: &["type"],
-    ..core("Secret", "secrets", "secret", &[])
+static CRDS: Resource = Resource {
+    namespaced: false,
+    status: true,
+    generation: true,
+    unconditional_update: false,
+    ..plain(
+        "apiextensions.k8s.io",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+        "customresourcedefinition",
+        &["crd", "crds"],
+    )
+};
+
+static DAEMON_SETS: Resource = Resource {
+    categories: &["all"],
+    status: true,
+    generation: true,
+    ..plain("apps", "DaemonSet", "daemonsets", "daemonset", &["ds"])
+};
+
+/// A resource of RBAC; nobody is refused anything by it here.
+const fn rbac(
+    kind: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+    namespaced: bool,
+) -> Resource {
+    Resource {
+        namespaced,
+        create_on_update: true,
+        ..plain("rbac.authorization.k8s.io", kind, plural, singular, &[])
+    }
+}
+
+static CLUSTER_ROLES: Resource = rbac("ClusterRole", "clusterroles", "clusterrole", false);
+static CLUSTER_ROLE_BINDINGS: Resource = rbac(
+    "ClusterRoleBinding",
+    "clusterrolebindings",
+    "clusterrolebinding",
+    false,
+);
+static ROLES: Resource = rbac("Role", "roles", "role", true);
+static ROLE_BINDINGS: Resource = rbac("RoleBinding", "rolebindings", "rolebinding", true);
+
+static PRIORITY_CLASSES: Resource = Resource {
+    namespaced: false,
+    ..plain(
+        "scheduling.k8s.io",
+        "PriorityClass",
+        "priorityclasses",
+        "priorityclass",
+        &["pc"],
+    )
 };
 
 /// Every row, in the order discovery shows them: by group, then by name.
-pub static RESOURCES: [&Resource; 11] = [
+pub static RESOURCES: [&Resource; 17] = [
     &CONFIG_MAPS,
-    &ENDPOINTS,
     &EVENTS,
     &NAMESPACES,
     &NODES,
@@ -189,8 +236,15 @@ pub static RESOURCES: [&Resource; 11] = [
     &SECRETS,
     &SERVICE_ACCOUNTS,
     &SERVICES,
-    &EVENTS_V1,
+    &CRDS,
+    &DAEMON_SETS,
     &LEASES,
+    &EVENTS_V1,
+    &CLUSTER_ROLE_BINDINGS,
+    &CLUSTER_ROLES,
+    &ROLE_BINDINGS,
+    &ROLES,
+    &PRIORITY_CLASSES,
 ];
 
 impl Resource {
@@ -232,7 +286,7 @@ impl Resource {
     }
 }
 
-fn dotted(name: &str, group: &str) -> String {
+pub(crate) fn dotted(name: &str, group: &str) -> String {
     if group.is_empty() {
         name.to_owned()
     } else {

@@ -10,8 +10,6 @@ enum Test {
     NotIn(Vec<String>),
     Exists,
     Absent,
-    Greater(i64),
-    Less(i64),
 }
 
 /// What a list or watch is limited to. The default selects everything.
@@ -40,12 +38,12 @@ impl Selector {
             } else if let Some((name, value)) = part.split_once('=') {
                 (name, true, value)
             } else {
-                return Err(ApiError::BadRequest(format!(
+                return Err(ApiError::bad_request(format!(
                     "invalid selector: '{fields}'; can't understand '{part}'"
                 )));
             };
             let pointer = field_pointer(resource, name).ok_or_else(|| {
-                ApiError::BadRequest(format!(
+                ApiError::bad_request(format!(
                     "Unable to find {:?} that match label selector {labels:?}, field selector \
                      {fields:?}: field label not supported: {name}",
                     format!(
@@ -69,14 +67,11 @@ impl Selector {
         let labels = object.pointer("/metadata/labels");
         let label_holds = |(key, test): &(String, Test)| {
             let value = labels.and_then(|l| l.get(key)).and_then(Value::as_str);
-            let number = || value.and_then(|v| v.parse::<i64>().ok());
             match test {
                 Test::In(set) => value.is_some_and(|v| set.iter().any(|s| s == v)),
                 Test::NotIn(set) => value.is_none_or(|v| set.iter().all(|s| s != v)),
                 Test::Exists => value.is_some(),
                 Test::Absent => value.is_none(),
-                Test::Greater(than) => number().is_some_and(|n| n > *than),
-                Test::Less(than) => number().is_some_and(|n| n < *than),
             }
         };
         let field_holds = |(pointer, equal, value): &(String, bool, String)| {
@@ -127,8 +122,7 @@ fn split_outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn label_requirement(part: &str) -> Result<(String, Test), ApiError> {
-    let bad = || ApiError::BadRequest(format!("unable to parse requirement: {part:?}"));
-    let number = |text: &str| text.trim().parse().map_err(|_| bad());
+    let bad = || ApiError::bad_request(format!("unable to parse requirement: {part:?}"));
     let one = |text: &str| vec![text.trim().to_owned()];
     let (key, test) = if let Some(open) = part.find('(') {
         let (head, set) = part.split_at(open);
@@ -148,10 +142,6 @@ fn label_requirement(part: &str) -> Result<(String, Test), ApiError> {
         (key, Test::NotIn(one(value)))
     } else if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
         (key, Test::In(one(value)))
-    } else if let Some((key, value)) = part.split_once('>') {
-        (key, Test::Greater(number(value)?))
-    } else if let Some((key, value)) = part.split_once('<') {
-        (key, Test::Less(number(value)?))
     } else {
         (part, Test::Exists)
     };
@@ -182,8 +172,6 @@ mod tests {
             ("app notin (web)", false),
             ("!app", false),
             ("!other", true),
-            ("tier>2", true),
-            ("tier<3", false),
             ("app=web,tier=4", false),
             ("", true),
         ];
@@ -191,14 +179,7 @@ mod tests {
             let selector = Selector::parse(&PODS, text, "").expect(text);
             assert_eq!(selector.matches(&pod), expected, "{text}");
         }
-        for bad in [
-            "a b",
-            "app in web",
-            "app in (web",
-            "=x",
-            "tier>x",
-            "a within (b)",
-        ] {
+        for bad in ["a b", "app in web", "app in (web", "=x", "a within (b)"] {
             assert_eq!(
                 Selector::parse(&PODS, bad, "").map_err(|e| e.code()),
                 Err(400),

@@ -5,10 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::{
-    error::ApiError,
-    registry::{PODS, Resource, SERVICES},
-};
+use crate::{error::ApiError, registry::Resource};
 
 const ORDER: &str = "$setElementOrder/";
 const DELETE_VALUES: &str = "$deleteFromPrimitiveList/";
@@ -39,8 +36,8 @@ pub(crate) fn list_kind(resource: &Resource, field: &str) -> ListKind {
         | "resourceClaims" => ListKind::Keyed("name"),
         "conditions" => ListKind::Keyed("type"),
         "addresses" if resource == &crate::registry::NODES => ListKind::Keyed("type"),
-        "ports" if resource == &PODS => ListKind::Keyed("containerPort"),
-        "ports" if resource == &SERVICES => ListKind::Keyed("port"),
+        "ports" if resource.kind == "Service" => ListKind::Keyed("port"),
+        "ports" => ListKind::Keyed("containerPort"),
         "ownerReferences" => ListKind::Keyed("uid"),
         "podIPs" | "hostIPs" | "hostAliases" => ListKind::Keyed("ip"),
         "volumeMounts" => ListKind::Keyed("mountPath"),
@@ -93,21 +90,19 @@ pub(crate) fn merge(
                     base.remove(field);
                 }
             }
-            Value::Array(elements) => merge_list(resource, base, field, elements)?,
+            Value::Array(elements) => {
+                let order = patch.get(&format!("{ORDER}{field}"));
+                let order = order.and_then(Value::as_array).unwrap_or(elements);
+                merge_list(resource, base, field, elements, order)?;
+            }
             plain => {
                 base.insert(field.clone(), plain.clone());
             }
         }
     }
-    // Deletions first: an order may only name what is left.
     for (field, values) in directives(patch, DELETE_VALUES) {
         if let Some(list) = base.get_mut(field).and_then(Value::as_array_mut) {
             list.retain(|element| !values.contains(element));
-        }
-    }
-    for (field, order) in directives(patch, ORDER) {
-        if let Some(list) = base.get_mut(field).and_then(Value::as_array_mut) {
-            reorder(list, order, list_kind(resource, field));
         }
     }
     Ok(())
@@ -131,6 +126,7 @@ fn merge_list(
     base: &mut Map<String, Value>,
     field: &str,
     elements: &[Value],
+    order: &[Value],
 ) -> Result<(), ApiError> {
     let replaces = |element: &Value| element.get("$patch") == Some(&"replace".into());
     let kind = list_kind(resource, field);
@@ -148,6 +144,7 @@ fn merge_list(
     let Value::Array(list) = slot else {
         return Ok(());
     };
+    let live = list.clone();
     for element in elements {
         let ListKind::Keyed(key) = kind else {
             if !list.contains(element) {
@@ -156,7 +153,8 @@ fn merge_list(
             continue;
         };
         let Some((fields, id)) = element.as_object().and_then(|f| Some((f, f.get(key)?))) else {
-            return Err(bad(format!(
+            // The API server takes this for a fault of its own.
+            return Err(ApiError::internal(format!(
                 "map: {element} does not contain declared merge key: {key}"
             )));
         };
@@ -173,27 +171,39 @@ fn merge_list(
             list.push(fresh.into());
         }
     }
+    let place = |of: &[Value], element: &Value| {
+        of.iter().position(|other| match kind {
+            ListKind::Keyed(key) => other.get(key) == element.get(key),
+            _ => other == element,
+        })
+    };
+    *list = arranged(
+        std::mem::take(list),
+        |e| place(order, e),
+        |e| place(&live, e),
+    );
     Ok(())
 }
 
-/// Puts the elements `order` names into that order; the others stay behind what they followed.
-fn reorder(list: &mut Vec<Value>, order: &[Value], kind: ListKind) {
-    let rank = |element: &Value| {
-        order.iter().position(|wanted| match kind {
-            ListKind::Keyed(key) => wanted.get(key) == element.get(key),
-            _ => wanted == element,
-        })
-    };
-    let mut groups: Vec<(usize, Vec<Value>)> = vec![(0, Vec::new())];
-    for element in list.drain(..) {
-        match (rank(&element), groups.last_mut()) {
-            (Some(at), _) => groups.push((at + 1, vec![element])),
-            (None, Some((_, group))) => group.push(element),
-            (None, None) => {}
-        }
+/// The API server's order of a merged list: what the patch names in the patch's order, and what was
+/// only there before put in between, each before the first that followed it then.
+fn arranged(
+    list: Vec<Value>,
+    in_patch: impl Fn(&Value) -> Option<usize>,
+    before: impl Fn(&Value) -> Option<usize>,
+) -> Vec<Value> {
+    let (mut named, others): (Vec<_>, Vec<_>) =
+        list.into_iter().partition(|e| in_patch(e).is_some());
+    named.sort_by_key(&in_patch);
+    let mut from = 0;
+    for other in others {
+        let follows = |e: &Value| before(e).is_some_and(|at| Some(at) > before(&other));
+        let at = named[from..].iter().position(follows);
+        let at = at.map_or(named.len(), |at| from + at);
+        named.insert(at, other);
+        from = at + 1;
     }
-    groups.sort_by_key(|(at, _)| *at);
-    list.extend(groups.into_iter().flat_map(|(_, group)| group));
+    named
 }
 
 fn without_directives(patch: &Map<String, Value>) -> Map<String, Value> {
@@ -205,5 +215,5 @@ fn without_directives(patch: &Map<String, Value>) -> Map<String, Value> {
 }
 
 fn bad(why: String) -> ApiError {
-    ApiError::BadRequest(why)
+    ApiError::bad_request(why)
 }

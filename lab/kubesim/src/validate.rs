@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 use crate::{
     error::{ApiError, Cause},
     object,
-    registry::{CONFIG_MAPS, EVENTS, EVENTS_V1, NAMESPACES, PODS, Resource, SERVICES},
-    write::invalid,
+    registry::{CONFIG_MAPS, EVENTS, EVENTS_V1, NAMESPACES, PODS, Resource},
 };
 
 /// Longest DNS label (RFC 1123) and longest DNS subdomain.
 const LABEL_LIMIT: usize = 63;
 const SUBDOMAIN_LIMIT: usize = 253;
+
+const RBAC: &str = "rbac.authorization.k8s.io";
 
 const SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case \
     alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character \
@@ -22,9 +23,6 @@ const SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of low
 const LABEL_RULE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric \
     characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or \
     '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-const RFC1035_RULE: &str = "a DNS-1035 label must consist of lower case alphanumeric characters \
-    or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. \
-    'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const LABEL_VALUE_RULE: &str = "a valid label must be an empty string or consist of alphanumeric \
     characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. \
     'MyValue',  or 'my_value',  or '12345', regex used for validation is \
@@ -42,7 +40,7 @@ pub(crate) fn shape(
     namespace: &str,
     body: &mut Value,
 ) -> Result<(), ApiError> {
-    let bad = |why: String| Err(ApiError::BadRequest(why));
+    let bad = |why: String| Err(ApiError::bad_request(why));
     let (kind, version) = (resource.kind, resource.api_version());
     let Some(fields) = body.as_object_mut() else {
         return bad(format!(
@@ -171,21 +169,12 @@ pub(crate) fn content(resource: &'static Resource, object: &Value) -> Result<(),
         config_map(object, &mut causes);
     } else if resource == &EVENTS || resource == &EVENTS_V1 {
         event(object, &mut causes);
-    } else if resource == &SERVICES && lacks_ports(object) {
-        causes.push(Cause::required("spec.ports", ""));
     }
     if causes.is_empty() {
         Ok(())
     } else {
-        Err(invalid(resource, name, causes))
+        Err(ApiError::invalid(resource, name, &causes))
     }
-}
-
-/// Only headless services and mere names do without ports.
-fn lacks_ports(service: &Value) -> bool {
-    object::items(service, "/spec/ports").is_empty()
-        && object::text(service, "/spec/clusterIP") != "None"
-        && object::text(service, "/spec/type") != "ExternalName"
 }
 
 fn pod(pod: &Value, causes: &mut Vec<Cause>) {
@@ -257,9 +246,13 @@ fn event(event: &Value, causes: &mut Vec<Cause>) {
 fn check_name(resource: &Resource, name: &str) -> Result<(), String> {
     let (fits, limit, rule) = if resource == &NAMESPACES {
         (is_label(name), LABEL_LIMIT, LABEL_RULE)
-    } else if resource == &SERVICES {
-        let letter_first = name.starts_with(|c: char| c.is_ascii_lowercase());
-        (is_label(name) && letter_first, LABEL_LIMIT, RFC1035_RULE)
+    } else if resource.group == RBAC {
+        // "system:node" and the like: whatever can stand in a path.
+        (
+            !name.contains(['/', '%']),
+            SUBDOMAIN_LIMIT,
+            "may not contain '/' or '%'",
+        )
     } else {
         (is_subdomain(name), SUBDOMAIN_LIMIT, SUBDOMAIN_RULE)
     };

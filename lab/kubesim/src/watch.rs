@@ -57,10 +57,7 @@ impl History {
         revision: u64,
     ) -> Result<impl DoubleEndedIterator<Item = &Entry> + use<'_>, ApiError> {
         if revision < self.floor {
-            let floor = self.floor;
-            return Err(ApiError::Expired(format!(
-                "too old resource version: {revision} ({floor})"
-            )));
+            return Err(ApiError::expired(revision, self.floor));
         }
         let start = self
             .entries
@@ -113,7 +110,7 @@ impl Cluster {
     /// Events of `resource` in `namespace` (empty for all) after revision `since`, at most `limit`.
     ///
     /// # Errors
-    /// `Expired` when the history no longer reaches back to `since`.
+    /// `Expired` when the history does not reach back to `since`.
     pub fn events_since(
         &self,
         resource: &'static Resource,
@@ -122,6 +119,9 @@ impl Cluster {
         since: u64,
         limit: usize,
     ) -> Result<Batch, ApiError> {
+        if since < self.born {
+            return Err(ApiError::expired(since, self.born));
+        }
         let mut events = Vec::new();
         if let Some(history) = self.history.get(resource.store()) {
             let mut seen = since;

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{Cluster, Target, served},
     defaults,
-    error::{ApiError, Cause},
+    error::{ApiError, Cause, Named},
     events, immutable, object,
-    registry::{NAMESPACES, PODS, Resource},
+    registry::{NAMESPACES, Resource},
     time::{UnixTime, rfc3339},
     validate,
 };
@@ -67,7 +67,7 @@ impl Cluster {
         validate::shape(resource, namespace, &mut body)?;
         if !object::text(&body, "/metadata/resourceVersion").is_empty() {
             let why = "resourceVersion should not be set on objects to be created";
-            return Err(ApiError::Internal(why.into()));
+            return Err(ApiError::internal(why));
         }
         events::to_stored(resource, &mut body);
         object::normalise(&mut body);
@@ -81,10 +81,10 @@ impl Cluster {
         }
         meta.insert("uid".into(), uid.into());
         meta.insert("creationTimestamp".into(), rfc3339(now).into());
-        if resource == &PODS {
+        if resource.generation {
             meta.insert("generation".into(), 1.into());
         }
-        self.fill_new(resource, &mut body);
+        defaults::fill_new(resource, &mut body);
         validate::content(resource, &body)?;
         let key = Target {
             resource,
@@ -93,7 +93,7 @@ impl Cluster {
         }
         .key();
         if self.objects.contains_key(&key) {
-            return Err(ApiError::AlreadyExists { resource, name });
+            return Err(ApiError::already_exists(resource, &name));
         }
         Ok(served(resource, &self.put(key, body)))
     }
@@ -118,7 +118,7 @@ impl Cluster {
         validate::shape(resource, namespace, &mut body)?;
         let named = object::text(&body, "/metadata/name");
         if named != name {
-            return Err(ApiError::BadRequest(format!(
+            return Err(ApiError::bad_request(format!(
                 "the name of the object ({named}) does not match the name on the URL ({name})"
             )));
         }
@@ -150,9 +150,7 @@ impl Cluster {
         )?;
         let version = object::text(&new, "/metadata/resourceVersion");
         if version.is_empty() && !resource.unconditional_update {
-            let why = "must be specified for an update";
-            let cause = Cause::invalid("metadata.resourceVersion", &json!(0), why);
-            return Err(invalid(resource, name, vec![cause]));
+            return Err(ApiError::unversioned(resource, name));
         }
         if !version.is_empty() && version != object::text(&old, "/metadata/resourceVersion") {
             return Err(ApiError::stale(resource, name));
@@ -166,7 +164,7 @@ impl Cluster {
         if new == *old {
             return Ok(served(resource, &old));
         }
-        if resource == &PODS && new.get("spec") != old.get("spec") {
+        if resource.generation && new.get("spec") != old.get("spec") {
             bump_generation(&mut new);
         }
         let done_deleting = new.pointer("/metadata/deletionGracePeriodSeconds") == Some(&json!(0))
@@ -229,20 +227,7 @@ impl Cluster {
         let why = format!(
             "unable to create new content in namespace {namespace} because it is being terminated"
         );
-        Err(ApiError::Forbidden {
-            resource,
-            name: name.into(),
-            why,
-            causes: vec![cause],
-        })
-    }
-}
-
-pub(crate) fn invalid(resource: &'static Resource, name: &str, causes: Vec<Cause>) -> ApiError {
-    ApiError::Invalid {
-        resource,
-        name: name.to_owned(),
-        causes,
+        Err(ApiError::forbidden(resource, name, &why, &[cause]))
     }
 }
 
@@ -251,14 +236,14 @@ pub(crate) fn check_uid(target: Target<'_>, asked: &str, actual: &str) -> Result
     if asked.is_empty() || asked == actual {
         return Ok(());
     }
-    Err(ApiError::Conflict {
-        resource: target.resource,
-        subresource: "",
-        name: target.name.to_owned(),
-        why: format!(
-            "Precondition failed: UID in precondition: {asked}, UID in object meta: {actual}"
-        ),
-    })
+    let why =
+        format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {actual}");
+    Err(ApiError::conflict(
+        target.resource,
+        Named::Plural,
+        target.name,
+        &why,
+    ))
 }
 
 pub(crate) fn bump_generation(object: &mut Value) {

@@ -1,13 +1,10 @@
-//! The `kube` crate, which the agent uses, against this API: list, watch, patches, server-side
-//! apply, finalizers, and a Lease taken by compare-and-swap.
+//! The `kube` crate, which the agent uses, against this API: what its reflector, watches and finalizers
+//! make of the answers that `conversations` compares with a real server's.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::{
-    coordination::v1::{Lease, LeaseSpec},
-    core::v1::{ConfigMap, Pod},
-};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client, Config, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
@@ -89,36 +86,6 @@ async fn a_reflector_follows_every_change() {
 }
 
 #[tokio::test]
-async fn server_side_apply_owns_and_drops_fields() {
-    let maps: Api<ConfigMap> = Api::default_namespaced(serve().await);
-    let object = |data: serde_json::Value| json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "m" }, "data": data });
-    let apply = async |manager: &str, data| {
-        maps.patch(
-            "m",
-            &PatchParams::apply(manager),
-            &Patch::Apply(object(data)),
-        )
-        .await
-    };
-    apply("one", json!({ "a": "1", "b": "1" }))
-        .await
-        .expect("created");
-    apply("two", json!({ "c": "1" })).await.expect("joined");
-    let conflict = apply("two", json!({ "a": "2" }))
-        .await
-        .expect_err("a conflict");
-    assert_eq!(code(&conflict), 409);
-    let dropped = apply("one", json!({ "a": "1" })).await.expect("dropped b");
-    let keys: Vec<_> = dropped.data.expect("data").into_keys().collect();
-    assert_eq!(keys, ["a", "c"]);
-    let forced = PatchParams::apply("two").force();
-    let patch = Patch::Apply(object(json!({ "a": "2" })));
-    let taken = maps.patch("m", &forced, &patch).await.expect("taken");
-    assert_eq!(taken.data, Some(BTreeMap::from([("a".into(), "2".into())])));
-    assert_eq!(taken.metadata.managed_fields.map(|m| m.len()), Some(1));
-}
-
-#[tokio::test]
 async fn a_finalizer_holds_the_object_until_cleaned_up() {
     let maps: Api<ConfigMap> = Api::default_namespaced(serve().await);
     let made = maps
@@ -155,90 +122,6 @@ async fn a_finalizer_holds_the_object_until_cleaned_up() {
     let going = maps.get("m").await.expect("still there");
     reconcile(going).await;
     assert_eq!(code(&maps.get("m").await.expect_err("gone")), 404);
-}
-
-#[tokio::test]
-async fn of_two_who_take_a_lease_one_gets_it() {
-    let leases: Api<Lease> = Api::namespaced(serve().await, "kube-system");
-    let spec = |holder: &str| {
-        Some(LeaseSpec {
-            holder_identity: Some(holder.into()),
-            ..LeaseSpec::default()
-        })
-    };
-    let metadata = kube::api::ObjectMeta {
-        name: Some("lock".into()),
-        ..Default::default()
-    };
-    let lease = Lease {
-        metadata,
-        spec: spec("nobody"),
-    };
-    let seen = leases
-        .create(&PostParams::default(), &lease)
-        .await
-        .expect("created");
-    let take = async |holder: &str| {
-        let wanted = Lease {
-            spec: spec(holder),
-            ..seen.clone()
-        };
-        leases
-            .replace("lock", &PostParams::default(), &wanted)
-            .await
-    };
-    take("one").await.expect("taken");
-    assert_eq!(code(&take("two").await.expect_err("too late")), 409);
-    let mut blind = Lease {
-        spec: spec("three"),
-        ..seen.clone()
-    };
-    blind.metadata.resource_version = None;
-    let refused = leases.replace("lock", &PostParams::default(), &blind).await;
-    assert_eq!(code(&refused.expect_err("no version")), 422);
-}
-
-#[tokio::test]
-async fn status_is_written_apart_from_the_spec() {
-    let pods: Api<Pod> = Api::default_namespaced(serve().await);
-    let pod: Pod = serde_json::from_value(json!({
-        "metadata": { "name": "web" },
-        "spec": { "nodeName": "n", "containers": [{ "name": "main", "image": "web" }] },
-    }))
-    .expect("a pod");
-    pods.create(&PostParams::default(), &pod)
-        .await
-        .expect("created");
-    let status = json!({
-        "metadata": { "labels": { "seen": "yes" } }, "spec": { "nodeName": "elsewhere" },
-        "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] },
-    });
-    let patch = Patch::Strategic(status);
-    let written = pods
-        .patch_status("web", &PatchParams::default(), &patch)
-        .await
-        .expect("patched");
-    assert_eq!(
-        written.spec.and_then(|spec| spec.node_name).as_deref(),
-        Some("n")
-    );
-    assert_eq!(
-        written.status.and_then(|status| status.phase).as_deref(),
-        Some("Running")
-    );
-    let on_node = ListParams::default().fields("spec.nodeName=n,status.phase!=Failed");
-    assert_eq!(
-        pods.list_metadata(&on_node)
-            .await
-            .expect("list")
-            .items
-            .len(),
-        1
-    );
-    let nowhere = pods
-        .list(&ListParams::default().fields("spec.unknown=1"))
-        .await;
-    assert_eq!(code(&nowhere.expect_err("no such field")), 400);
 }
 
 #[tokio::test]
@@ -293,75 +176,13 @@ async fn a_watch_ends_with_a_bookmark_or_says_that_it_is_too_old() {
 }
 
 #[tokio::test]
-async fn a_dry_run_checks_everything_and_keeps_nothing() {
-    let maps: Api<ConfigMap> = Api::default_namespaced(serve().await);
-    let dry = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
-    let shown = maps
-        .create(&dry, &config_map("m", "0"))
-        .await
-        .expect("would be created");
-    assert!(shown.metadata.uid.is_some());
-    assert_eq!(code(&maps.get("m").await.expect_err("not kept")), 404);
-    let refused = maps.create(&dry, &config_map("Not_A_Name", "0")).await;
-    assert_eq!(code(&refused.expect_err("checked")), 422);
-}
-
-#[tokio::test]
-async fn requests_that_make_no_sense_get_a_status() {
-    let client = serve().await;
-    let maps = "/api/v1/namespaces/default/configmaps";
-    let json_type = "application/json";
-    let big = "x".repeat(http::BODY_LIMIT + 1);
-    let cases = [
-        ("GET", "/apis/apps/v1/deployments", json_type, "", 404),
-        ("GET", "/nothing/here", json_type, "", 404),
-        ("GET", "/api/v1/pods?limit=many", json_type, "", 400),
-        (
-            "GET",
-            "/api/v1/pods?resourceVersion=old&watch=1",
-            json_type,
-            "",
-            400,
-        ),
-        (
-            "GET",
-            "/api/v1/pods?labelSelector=a%20b",
-            json_type,
-            "",
-            400,
-        ),
-        ("PUT", maps, json_type, "{}", 405),
-        ("POST", "/api/v1/pods", json_type, "{}", 405),
-        ("DELETE", "/api/v1/namespaces", json_type, "", 405),
-        ("POST", maps, json_type, "{\"cut", 400),
-        ("POST", maps, "application/yaml", "a: b", 415),
-        ("POST", maps, json_type, &big, 413),
-        (
-            "PATCH",
-            "/api/v1/namespaces/default",
-            "text/plain",
-            "{}",
-            415,
-        ),
-        (
-            "GET",
-            "/api/v1/namespaces/default/configmaps/m/status",
-            json_type,
-            "",
-            404,
-        ),
-    ];
-    for (method, path, kind, body, expected) in cases {
-        let request = ::http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("content-type", kind)
-            .body(body.as_bytes().to_vec())
-            .expect("request");
-        let answer = client.request_text(request).await;
-        assert_eq!(code(&answer.expect_err(path)), expected, "{method} {path}");
-    }
+async fn a_body_past_the_limit_is_refused() {
+    let request = ::http::Request::builder()
+        .method("POST")
+        .uri("/api/v1/namespaces/default/configmaps")
+        .header("content-type", "application/json")
+        .body(vec![b'x'; http::BODY_LIMIT + 1])
+        .expect("request");
+    let answer = serve().await.request_text(request).await;
+    assert_eq!(code(&answer.expect_err("too large")), 413);
 }

@@ -12,11 +12,13 @@ use std::{
 
 /// What is printed below a complaint, and for `--help`.
 pub(crate) const USAGE: &str = "\
-usage: terway-probe serve [--port N] [--listen IP] [--name NAME]
+usage: terway-probe pause
+       terway-probe serve [--port N] [--listen IP] [--name NAME]
        terway-probe get URL [--timeout-ms T] [--digest]
        terway-probe tcp IP:PORT [--count N] [--interval-ms M] [--timeout-ms T] [--max-lost N]
        terway-probe udp IP:PORT [--count N] [--interval-ms M] [--timeout-ms T] [--max-lost N]
 
+pause  holds a sandbox: waits for orphans and prints nothing, until SIGTERM or SIGINT
 serve  answers TCP echo, UDP echo and HTTP GET (/, /healthz, /bytes?n=N) on one port (8080)
 get    prints the body, or with --digest its size and FNV-1a; URL is http://IP:PORT/PATH
 tcp    sends N numbered messages over one connection and waits for each echo
@@ -41,6 +43,7 @@ const PATH_LENGTH_MAX: usize = 2048;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Help,
+    Pause,
     Serve(Serve),
     Get(Get),
     Exchange(Exchange),
@@ -101,6 +104,9 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         return Err("no command given".into());
     };
     match verb.as_str() {
+        "pause" => Words::split(rest, &[], &[])?
+            .no_target()
+            .map(|()| Command::Pause),
         "serve" => serve(Words::split(rest, &["--port", "--listen", "--name"], &[])?),
         "get" => get(Words::split(rest, &["--timeout-ms"], &["--digest"])?),
         "tcp" => exchange(Transport::Tcp, rest),
@@ -251,6 +257,7 @@ mod tests {
             name: String::new(),
         };
         assert_eq!(parse_line("serve"), Ok(Command::Serve(serve)));
+        assert_eq!(parse_line("pause"), Ok(Command::Pause));
         let get = Get {
             target: "10.0.0.1:80".parse().unwrap(),
             path: "/".into(),
@@ -292,6 +299,8 @@ mod tests {
         for (line, named) in [
             ("", "no command"),
             ("ping", "ping"),
+            ("pause now", "now"),
+            ("pause --forever", "--forever"),
             ("serve --port 65536", "65536"),
             ("serve --port", "--port"),
             ("serve 80", "80"),

@@ -1,12 +1,11 @@
 //! `terway-probe`: what runs in a lab pod. It serves echo and HTTP, or asks such a server and says
 //! in one line of JSON what came back.
 //!
-//! Standard library only, so that it links statically and a pod needs nothing else. It must never
-//! know where it runs: no Kubernetes, no CNI, no names of links.
+//! It links statically and a pod needs nothing else. It must never know where it runs: no Kubernetes,
+//! no CNI, no names of links.
 //!
-//! As the first process of a container it needs no reaper, because it starts no children. Signals
-//! keep their default disposition; the kernel does not deliver that to the first process of a PID
-//! namespace, so a runtime ends it with SIGKILL after its grace period: give lab pods a short one.
+//! It starts no children. As the first process of a container `pause` and `serve` take the signals a
+//! runtime ends a container with; the kernel delivers their default disposition to no such process.
 
 mod arguments;
 mod exchange;
@@ -14,6 +13,7 @@ mod get;
 mod http;
 mod json;
 mod pattern;
+mod pause;
 mod report;
 mod serve;
 mod session;
@@ -38,7 +38,10 @@ fn main() -> ExitCode {
             print!("{}", arguments::USAGE);
             Ok(true)
         }
-        Command::Serve(options) => serve::run(&options).map(|never| match never {}),
+        Command::Pause => pause::run().map(|()| true),
+        Command::Serve(options) => pause::end_by_signal()
+            .and_then(|()| serve::run(&options))
+            .map(|never| match never {}),
         Command::Get(options) => get::run(&options),
         Command::Exchange(options) => exchange::run(&options),
     };

@@ -21,14 +21,16 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub(crate) enum Request {
-    /// How many nodes are ready; cheap, for whoever waits.
+    /// How many nodes there are, and how many of them are ready; cheap, for whoever waits.
     Ready,
     /// Everything there is, as one document.
     Status,
-    /// Kill a node's agent without warning; the node starts it again.
-    KillAgent {
+    /// Kill something that runs on a node without warning; the node starts it again.
+    Kill {
         /// The node.
         node: String,
+        /// `terwayd`; with a real Kubernetes also `kubelet`, `kube-proxy` or `containerd`.
+        component: String,
     },
     /// Where a pod's namespaces are.
     Pod {
@@ -61,8 +63,11 @@ pub(crate) enum NodeRequest {
     },
     /// The agent's process and how often it was started again.
     Agent,
-    /// See [`Request::KillAgent`].
-    KillAgent,
+    /// See [`Request::Kill`].
+    Kill {
+        /// What.
+        component: String,
+    },
     /// The network namespace file of a pod, as the node sees it.
     Pod {
         /// Its namespace.

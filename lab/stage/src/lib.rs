@@ -4,11 +4,13 @@
 //! cannot share a mistake with what it judges.
 
 mod bench;
+mod cgroups;
 pub mod cli;
 mod control;
 mod demo;
 pub mod fabric;
 mod kubelet;
+mod kubernetes;
 mod netns;
 mod node;
 mod region;

@@ -16,12 +16,13 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroups;
+
 /// Where a lab is when nobody says otherwise.
 pub(crate) const DIR: &str = "/run/terway-lab";
 /// How long somebody who only looks whether a lab is up may hold the lock: microseconds.
 const LOCK_MAX: Duration = Duration::from_millis(200);
-/// How long the kernel may take to end killed processes and free their cgroups. It takes
-/// milliseconds; a machine that swaps takes seconds.
+/// How long the kernel may take to end killed processes. It takes milliseconds; a machine that swaps takes seconds.
 const SWEEP_MAX: Duration = Duration::from_secs(10);
 /// How often something is looked at that is waited for.
 const POLL: Duration = Duration::from_millis(20);
@@ -31,8 +32,8 @@ const POLL: Duration = Duration::from_millis(20);
 pub(crate) struct Record {
     /// The region and the nodes.
     pub(crate) processes: Vec<Process>,
-    /// The lab's cgroup; every node has one below it.
-    pub(crate) cgroup: Option<PathBuf>,
+    /// The lab's control groups, one in each hierarchy it uses; every node has one below each.
+    pub(crate) cgroups: Vec<PathBuf>,
 }
 
 /// A process, told apart from a later one with the same id.
@@ -93,6 +94,16 @@ impl StateDir {
 
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.0.join("kubeconfig")
+    }
+
+    /// Keys of a real cluster.
+    pub(crate) fn pki(&self) -> PathBuf {
+        self.0.join("pki")
+    }
+
+    /// What `install` applies to a real cluster.
+    pub(crate) fn installation(&self) -> PathBuf {
+        self.0.join("install")
     }
 
     pub(crate) fn logs(&self) -> PathBuf {
@@ -199,8 +210,8 @@ impl StateDir {
         until(problem, SWEEP_MAX, || {
             !record.processes.iter().any(Process::runs)
         })?;
-        if let Some(cgroup) = &record.cgroup {
-            remove_cgroup(cgroup)?;
+        for group in &record.cgroups {
+            cgroups::remove(group)?;
         }
         let entries = fs::read_dir(&self.0)?.collect::<io::Result<Vec<_>>>()?;
         for entry in entries
@@ -216,24 +227,6 @@ impl StateDir {
         }
         Ok(())
     }
-}
-
-/// Removes a cgroup and those below it, which end with their processes.
-///
-/// # Errors
-/// When processes stay in it.
-pub(crate) fn remove_cgroup(cgroup: &Path) -> Result<()> {
-    let gone = |path: &Path| {
-        let children = fs::read_dir(path).into_iter().flatten().flatten();
-        for child in children.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-            let _ = fs::remove_dir(child.path());
-        }
-        let removed = fs::remove_dir(path);
-        removed.is_ok() || !path.exists()
-    };
-    until("the lab's cgroup does not empty", SWEEP_MAX, || {
-        gone(cgroup)
-    })
 }
 
 /// Waits until `done`, a bounded time; `problem` is what is said when that is over.
@@ -305,7 +298,7 @@ mod tests {
         assert!(process.runs());
         let record = Record {
             processes: vec![process, other],
-            cgroup: None,
+            cgroups: Vec::new(),
         };
         dir.write(&record).unwrap();
         drop(lock);

@@ -7,7 +7,7 @@ use super::Breach;
 use crate::build::{cargo, root};
 
 /// Package, and those of ours it may depend on.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("terway-model", &[]),
     ("terway-engine", &["terway-model"]),
     ("terway-wire", &["terway-model"]),
@@ -24,6 +24,15 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "terway-datapath",
         ],
     ),
+    (
+        "terway-cli",
+        &[
+            "terway-model",
+            "terway-engine",
+            "terway-wire",
+            "terway-cloud",
+        ],
+    ),
     ("terway-cloudsim", &["terway-model"]),
     ("terway-kubesim", &[]),
     ("terway-probe", &[]),
@@ -31,14 +40,29 @@ const ARROWS: [(&str, &[&str]); 12] = [
         "terway-lab",
         &["terway-model", "terway-cloudsim", "terway-kubesim"],
     ),
+    (
+        "terway-sim",
+        &[
+            "terway-model",
+            "terway-engine",
+            "terway-cloud",
+            "terway-cloudsim",
+        ],
+    ),
     ("xtask", &[]),
 ];
 
 /// Foreign packages that only these of ours may see, directly.
 const FENCES: [(&str, &[&str]); 9] = [
     ("aya", &["terway-lab"]),
-    ("kube", &["terwayd", "terway-lab", "terway-kubesim"]),
-    ("k8s-openapi", &["terwayd", "terway-lab", "terway-kubesim"]),
+    (
+        "kube",
+        &["terwayd", "terway-cli", "terway-lab", "terway-kubesim"],
+    ),
+    (
+        "k8s-openapi",
+        &["terwayd", "terway-cli", "terway-lab", "terway-kubesim"],
+    ),
     ("hyper", &["terway-cloud"]),
     ("hyper-util", &["terway-cloud"]),
     ("netlink-packet-route", &["terway-datapath"]),
@@ -49,6 +73,7 @@ const FENCES: [(&str, &[&str]); 9] = [
         &[
             "terway-cloud",
             "terwayd",
+            "terway-cli",
             "terway-lab",
             "terway-cloudsim",
             "terway-kubesim",

@@ -1,7 +1,8 @@
 //! The repository's rules as a test: arrows between packages, sizes, names, documented paths,
-//! dependencies with a reason, and how much of the code does not ship.
+//! dependencies with a reason, manifests that say what the code does, and how much of the code does not ship.
 
 mod arrows;
+mod manifests;
 mod sources;
 mod text;
 
@@ -23,6 +24,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     breaches.extend(arrows::check()?);
     breaches.extend(sources::check(&files)?);
     breaches.extend(text::check(&files)?);
+    breaches.extend(manifests::check(&files)?);
     sources::print_ratio(&files)?;
     if breaches.is_empty() {
         println!("tidy: {} files, no breach", files.len());

@@ -4,7 +4,7 @@
 //! and rules are gone. What is being done about it right now is kept beside the ledger and forgotten
 //! by a crash: the runtime, which then never got an answer, sends DEL.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use model::{AttachmentKey, DualStack, Family, Timestamp, net::PodNet};
 
@@ -100,24 +100,18 @@ impl Node {
 
     pub(super) fn serve_waiting(&mut self, now: Timestamp) {
         while !self.waiting.is_empty() {
-            let Some(free) = self.next_free(now) else {
+            let served = self.waiting.iter().enumerate().find_map(|(at, (_, add))| {
+                let free = self.address_for(&add.pod, now)?;
+                Some((at, free))
+            });
+            let Some((at, free)) = served else {
                 return;
             };
-            let Some((number, request)) = self.waiting.pop_front() else {
+            let Some((number, request)) = self.waiting.remove(at) else {
                 return;
             };
             self.attach(now, number, request, free);
         }
-    }
-
-    /// The address that has been free the longest, so that an address is reused as late as can be.
-    fn next_free(&self, now: Timestamp) -> Option<AddressEntry> {
-        let free = self
-            .ledger
-            .addresses()
-            .filter_map(|entry| Some((self.free_since(entry, now)?, entry)));
-        free.min_by_key(|(since, entry)| (*since, entry.address))
-            .map(|(_, entry)| entry.clone())
     }
 
     /// Since when an address could be handed out, if it can.
@@ -130,10 +124,15 @@ impl Node {
             | AddressState::Assigned { .. }
             | AddressState::Releasing => return None,
         };
-        let usable = entry.unseen == 0
-            && !self.occupied.contains(&entry.address)
-            && self.eni_usable(&entry.eni);
-        usable.then_some(since)
+        self.serviceable(entry).then_some(since)
+    }
+
+    /// Whether cloud and node let a pod use the address.
+    pub(super) fn serviceable(&self, entry: &AddressEntry) -> bool {
+        entry.unseen == 0
+            && !self.is_occupied(entry.address)
+            && self.eni_usable(&entry.eni)
+            && !self.excluded(&entry.eni)
     }
 
     fn attach(
@@ -157,13 +156,20 @@ impl Node {
             host_link,
             mtu: request.mtu.unwrap_or(self.config.mtu),
             created: now,
+            sticky: request.sticky,
         };
         let state = AddressState::Assigned {
             to: attachment.key.clone(),
         };
-        if !self.put_address(AddressEntry { state, ..free }) {
+        let reserved = None;
+        if !self.put_address(AddressEntry {
+            state,
+            reserved,
+            ..free
+        }) {
             return self.fail(number, FailureKind::TryLater, "the address is held already");
         }
+        self.warm_left = self.warm_left.saturating_sub(1);
         self.record(Change::Put(Entry::Attachment(attachment.clone())));
         self.apply(number, &attachment, true);
     }
@@ -342,7 +348,7 @@ impl Node {
         if let Some(attachment) = self.ledger.attachment(&key).cloned() {
             let until = now.after(self.config.cooldown);
             for (_, address) in attachment.addresses.iter() {
-                self.give_back(*address, &key, until);
+                self.give_back(now, *address, &attachment, until);
             }
             self.record(Change::Delete(EntryKey::Attachment(key.clone())));
             self.notice(Notice::Released(key.clone(), attachment.addresses));
@@ -351,15 +357,6 @@ impl Node {
             self.reply(request, Reply::Done);
         }
         self.swept(&key);
-    }
-
-    fn give_back(&mut self, address: IpAddr, key: &AttachmentKey, until: Timestamp) {
-        let held = self.ledger.address(address).is_some_and(
-            |entry| matches!(&entry.state, AddressState::Assigned { to } if to == key),
-        );
-        if held {
-            self.set_address(address, AddressState::Resting { until });
-        }
     }
 
     pub(super) fn retry_removals(&mut self, now: Timestamp) {

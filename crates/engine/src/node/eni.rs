@@ -3,12 +3,14 @@
 //! Each stage knows one call that leads on and one look that tells whether it did; a lost answer is
 //! settled by looking again.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use model::{EniId, EniStatus, Exhausted, FaultClass, Timestamp, net::Link};
 
 use super::{
     Node, Op,
+    budget::{Api, Purpose},
+    exhaustion::{ExhaustionKind, QUOTA, REFUSED, Way},
     message::{Action, CloudAnswer, CloudCall, CloudFault, Notice},
 };
 use crate::{
@@ -23,9 +25,6 @@ const ATTACH_LOOKS: u32 = 5;
 
 /// Deletions refused because the ENI is busy before it is detached again.
 const DELETE_TRIES: u32 = 5;
-
-/// How long the pool does not grow after the cloud said the instance is full.
-const INSTANCE_FULL_REST: Duration = Duration::from_secs(60);
 
 /// What is known about an ENI beyond the ledger.
 #[derive(Debug, Default, Clone)]
@@ -45,6 +44,8 @@ pub(super) struct EniProgress {
     pub(super) full_until: Timestamp,
     /// Trustworthy answers in a row that did not list it.
     pub(super) unseen: u8,
+    /// Its tags give it to somebody else.
+    pub(super) excluded: bool,
 }
 
 impl Node {
@@ -79,48 +80,46 @@ impl Node {
                 continue;
             }
             match eni.stage {
-                EniStage::Created => self.attach_eni(eni),
+                EniStage::Created => self.attach_eni(now, eni),
                 EniStage::Attaching => inspect.push(eni.id.clone()),
-                EniStage::Attached => self.drive_attached(eni),
+                EniStage::Attached => self.drive_attached(now, eni),
                 EniStage::Detaching => {
-                    self.start_on(
-                        &eni.id,
-                        Op::Detach(eni.id.clone()),
-                        CloudCall::DetachEni(eni.id.clone()),
-                    );
+                    let op = Op::Detach(eni.id.clone());
+                    self.tidy_away(now, &eni.id, op, CloudCall::DetachEni(eni.id.clone()));
                 }
                 EniStage::Deleting => {
-                    self.start_on(
-                        &eni.id,
-                        Op::Delete(eni.id.clone()),
-                        CloudCall::DeleteEni(eni.id.clone()),
-                    );
+                    let op = Op::Delete(eni.id.clone());
+                    self.tidy_away(now, &eni.id, op, CloudCall::DeleteEni(eni.id.clone()));
                 }
             }
         }
-        if !inspect.is_empty() {
+        let purpose = self.growth_purpose();
+        let may = self.may_call(now, Api::DescribeNetworkInterfaces, purpose);
+        if may && !inspect.is_empty() {
             for id in &inspect {
                 self.progress(id).busy = true;
             }
-            self.call(
-                Op::Inspect(inspect.clone()),
-                CloudCall::DescribeEnis(inspect),
-            );
+            let op = Op::Inspect(inspect.clone());
+            self.call(now, op, CloudCall::DescribeEnis(inspect));
         }
     }
 
-    fn start_on(&mut self, id: &EniId, op: Op, call: CloudCall) {
-        self.progress(id).busy = true;
-        self.call(op, call);
+    /// Makes a call that nobody waits for, if the budget has one left.
+    fn tidy_away(&mut self, now: Timestamp, id: &EniId, op: Op, call: CloudCall) {
+        if self.may_call(now, Api::of(&call), Purpose::Housekeeping) {
+            self.progress(id).busy = true;
+            self.call(now, op, call);
+        }
     }
 
-    fn attach_eni(&mut self, eni: &EniEntry) {
+    fn attach_eni(&mut self, now: Timestamp, eni: &EniEntry) {
+        if !self.may_call(now, Api::AttachNetworkInterface, self.growth_purpose()) {
+            return;
+        }
         self.set_stage(&eni.id, EniStage::Attaching);
-        self.start_on(
-            &eni.id,
-            Op::Attach(eni.id.clone()),
-            CloudCall::AttachEni(eni.id.clone()),
-        );
+        self.progress(&eni.id).busy = true;
+        let op = Op::Attach(eni.id.clone());
+        self.call(now, op, CloudCall::AttachEni(eni.id.clone()));
     }
 
     pub(super) fn set_stage(&mut self, id: &EniId, stage: EniStage) {
@@ -133,24 +132,22 @@ impl Node {
         }
         *self.progress(id) = EniProgress {
             changed: self.progress(id).changed,
+            excluded: self.progress(id).excluded,
             ..EniProgress::default()
         };
     }
 
-    fn drive_attached(&mut self, eni: &EniEntry) {
+    fn drive_attached(&mut self, now: Timestamp, eni: &EniEntry) {
         let releasing: Vec<IpAddr> = self
             .ledger
             .addresses_of(&eni.id)
             .filter(|entry| entry.state == AddressState::Releasing)
             .map(|entry| entry.address)
             .collect();
-        if !releasing.is_empty() {
+        if !releasing.is_empty() && !self.excluded(&eni.id) {
             let op = Op::Unassign(eni.id.clone(), releasing.clone());
-            return self.start_on(
-                &eni.id,
-                op,
-                CloudCall::UnassignAddresses(eni.id.clone(), releasing),
-            );
+            let call = CloudCall::UnassignAddresses(eni.id.clone(), releasing);
+            return self.tidy_away(now, &eni.id, op, call);
         }
         let fresh = self
             .ledger
@@ -229,12 +226,17 @@ impl Node {
             return self.put_off(now, id, Backoff::APPEAR);
         };
         self.cloud_failed(&format!("attaching {id}"), &fault);
+        if fault.class == FaultClass::Denied {
+            let reason = format!("attaching {id}: {}", fault.text);
+            self.stop(now, Way::NewEni, ExhaustionKind::Denied, REFUSED, reason);
+        }
         match fault.class {
             FaultClass::Unknown => self.put_off(now, id, Backoff::CLOUD),
             FaultClass::Gone => self.forget_eni(id),
             FaultClass::Exhausted(what) => {
                 if what == Exhausted::EniPerInstance {
-                    self.stop_growth(now, INSTANCE_FULL_REST, fault.text);
+                    let reason = format!("the instance takes no further ENI: {}", fault.text);
+                    self.stop(now, Way::NewEni, ExhaustionKind::EniQuota, QUOTA, reason);
                 }
                 self.set_stage(id, EniStage::Deleting);
             }
@@ -274,7 +276,10 @@ impl Node {
         for id in asked {
             let status = enis.iter().find(|eni| eni.id == *id).map(|eni| eni.status);
             match status {
-                Some(EniStatus::InUse) => self.set_stage(id, EniStage::Attached),
+                Some(EniStatus::InUse) => {
+                    self.set_stage(id, EniStage::Attached);
+                    self.goes_on(Way::NewEni, true);
+                }
                 Some(EniStatus::Available) if self.progress(id).failures >= ATTACH_LOOKS => {
                     self.set_stage(id, EniStage::Created);
                 }

@@ -8,21 +8,18 @@ use sha1::{Digest, Sha1};
 
 use super::{
     Node, Op,
+    budget::Api,
+    exhaustion::{ExhaustionKind, QUOTA, REFUSED, Way},
     message::{CloudAnswer, CloudCall, CloudFault, Notice},
-    supply::Growth,
-    vswitch::REFUSED_REST,
 };
 use crate::{
     ledger::{Change, EniStage, Entry, EntryKey, Intent, IntentCall},
     retry::Backoff,
 };
 
-/// How long a vSwitch or ENI that is full is left alone. Space returns when somebody frees some,
-/// which takes minutes; asking every ten costs six calls an hour.
+/// How long an ENI that takes no further address is left alone. It has as many as its type allows, so
+/// only our own giving back makes room; asking every ten minutes costs six calls an hour.
 const FULL_REST: Duration = Duration::from_secs(600);
-
-/// How long the pool does not grow after the account or a security group was found full.
-const QUOTA_REST: Duration = Duration::from_secs(60);
 
 /// What is known about an open call beyond the ledger.
 #[derive(Debug, Default)]
@@ -51,19 +48,21 @@ impl Node {
 
     pub(super) fn drive_intents(&mut self, now: Timestamp) {
         let intents: Vec<Intent> = self.ledger.intents().cloned().collect();
+        let purpose = self.growth_purpose();
         for intent in intents {
-            let progress = self.intents.entry(intent.id).or_default();
-            if progress.busy || progress.not_before > now {
-                continue;
-            }
-            progress.busy = true;
             let call = match intent.call {
                 IntentCall::CreateEni(create) => CloudCall::CreateEni(intent.token, create),
                 IntentCall::AssignAddresses { eni, count } => {
                     CloudCall::AssignAddresses(intent.token, eni, count)
                 }
             };
-            self.call(Op::Intent(intent.id), call);
+            let may = self.may_call(now, Api::of(&call), purpose);
+            let progress = self.intents.entry(intent.id).or_default();
+            if progress.busy || progress.not_before > now || !may {
+                continue;
+            }
+            progress.busy = true;
+            self.call(now, Op::Intent(intent.id), call);
         }
     }
 
@@ -77,16 +76,23 @@ impl Node {
             return;
         };
         match (result, &intent.call) {
-            (Ok(CloudAnswer::Created(eni)), IntentCall::CreateEni(_)) => {
+            (Ok(CloudAnswer::Created(eni)), IntentCall::CreateEni(create)) => {
                 self.put_new_eni(&eni, EniStage::Created);
-                self.succeeded(id);
+                self.vswitch_gave(&create.vswitch, create.address_count);
+                self.goes_on(Way::NewEni, false);
+                self.close(id);
             }
             (Ok(CloudAnswer::Assigned(addresses)), IntentCall::AssignAddresses { eni, .. }) => {
                 self.progress(eni).changed = now;
+                let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
                 for address in addresses {
                     self.put_fresh(address, eni, false);
                 }
-                self.succeeded(id);
+                if let Some(vswitch) = self.ledger.eni(eni).map(|eni| eni.vswitch.clone()) {
+                    self.vswitch_gave(&vswitch, count);
+                }
+                self.goes_on(Way::Addresses, false);
+                self.close(id);
             }
             (Ok(_), _) => {
                 let class = FaultClass::Unknown;
@@ -95,12 +101,6 @@ impl Node {
             }
             (Err(fault), _) => self.intent_failed(now, &intent, &fault),
         }
-    }
-
-    /// An answer that brought something: whatever stood in the way is gone.
-    fn succeeded(&mut self, id: u64) {
-        self.growth = Growth::default();
-        self.close(id);
     }
 
     fn close(&mut self, id: u64) {
@@ -117,8 +117,12 @@ impl Node {
         };
         self.cloud_failed(&what, fault);
         match fault.class {
+            // Not carried out. The API rests as a whole, and the call with it.
+            FaultClass::Throttled => {
+                self.intents.entry(intent.id).or_default().busy = false;
+            }
             // Not carried out, or nobody knows: the same call under the same token is safe.
-            FaultClass::Throttled | FaultClass::Conflict | FaultClass::Unknown => {
+            FaultClass::Conflict | FaultClass::Unknown => {
                 let failures = self.intents.entry(intent.id).or_default().failures + 1;
                 let not_before = now.after(self.wait(Backoff::CLOUD, failures));
                 self.intents.insert(
@@ -131,38 +135,95 @@ impl Node {
                 );
             }
             FaultClass::Exhausted(what) => {
-                self.exhausted(now, &intent.call, what, &fault.text);
+                self.ran_out(now, &intent.call, what, &fault.text);
                 self.close(intent.id);
             }
             FaultClass::TokenMismatch => self.close(intent.id),
             FaultClass::Gone | FaultClass::Denied | FaultClass::Invalid => {
-                if let IntentCall::AssignAddresses { .. } = intent.call {
-                    self.inventory.want();
-                }
                 self.close(intent.id);
-                self.stop_growth(now, REFUSED_REST, format!("{what}: {}", fault.text));
+                self.refused(
+                    now,
+                    &intent.call,
+                    fault.class,
+                    format!("{what}: {}", fault.text),
+                );
             }
         }
     }
 
-    fn exhausted(&mut self, now: Timestamp, call: &IntentCall, what: Exhausted, text: &str) {
-        let until = now.after(FULL_REST);
-        if let IntentCall::AssignAddresses { eni, .. } = call {
-            self.progress(eni).full_until = until;
+    /// The cloud refused for good: until a person changes something, or a vSwitch or ENI that is not
+    /// there any more is noticed.
+    fn refused(&mut self, now: Timestamp, call: &IntentCall, class: FaultClass, reason: String) {
+        let kind = match class {
+            FaultClass::Denied => ExhaustionKind::Denied,
+            _ => ExhaustionKind::Misconfigured,
+        };
+        match call {
+            IntentCall::CreateEni(_) => {
+                self.stop(now, Way::NewEni, kind, REFUSED, reason);
+                self.vswitch_poll.hurry(now);
+            }
+            IntentCall::AssignAddresses { eni, .. } => {
+                self.inventory.hurry(now);
+                if class == FaultClass::Denied {
+                    self.stop(now, Way::Addresses, kind, REFUSED, reason);
+                } else {
+                    self.progress(eni).full_until = now.after(REFUSED.first);
+                }
+            }
         }
+    }
+
+    fn ran_out(&mut self, now: Timestamp, call: &IntentCall, what: Exhausted, text: &str) {
+        let (way, count, eni) = match call {
+            IntentCall::CreateEni(create) => (Way::NewEni, create.address_count, None),
+            IntentCall::AssignAddresses { eni, count } => (Way::Addresses, *count, Some(eni)),
+        };
         let vswitch = match call {
             IntentCall::CreateEni(create) => Some(create.vswitch.clone()),
             IntentCall::AssignAddresses { eni, .. } => {
                 self.ledger.eni(eni).map(|eni| eni.vswitch.clone())
             }
         };
-        match (what, vswitch) {
-            (Exhausted::VSwitch, Some(vswitch)) => {
-                self.vswitches.entry(vswitch).or_default().full_until = until;
-                self.notice(Notice::Exhausted(text.into(), until));
+        match (what, vswitch, eni) {
+            (Exhausted::VSwitch, Some(vswitch), _) => self.vswitch_refused(now, &vswitch, count),
+            (Exhausted::AddressPerEni, _, Some(eni)) => {
+                self.progress(eni).full_until = now.after(FULL_REST);
             }
-            (Exhausted::AddressPerEni, _) => self.notice(Notice::Exhausted(text.into(), until)),
-            _ => self.stop_growth(now, QUOTA_REST, text.into()),
+            (Exhausted::SecurityGroup, ..) => {
+                let groups: Vec<_> = self
+                    .config
+                    .security_groups
+                    .iter()
+                    .map(|g| g.as_str())
+                    .collect();
+                let reason = format!(
+                    "a security group of {} is full (eni_conf key security_groups): {text}",
+                    groups.join(", ")
+                );
+                self.stop(
+                    now,
+                    Way::Addresses,
+                    ExhaustionKind::SecurityGroup,
+                    QUOTA,
+                    reason.clone(),
+                );
+                self.stop(
+                    now,
+                    Way::NewEni,
+                    ExhaustionKind::SecurityGroup,
+                    QUOTA,
+                    reason,
+                );
+            }
+            (Exhausted::Account, ..) => {
+                let reason = format!("the account's ENI quota in the region is used up: {text}");
+                self.stop(now, way, ExhaustionKind::AccountQuota, QUOTA, reason);
+            }
+            (Exhausted::EniPerInstance | Exhausted::AddressPerEni | Exhausted::VSwitch, ..) => {
+                let reason = format!("the instance takes no further ENI: {text}");
+                self.stop(now, way, ExhaustionKind::EniQuota, QUOTA, reason);
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use model::{DualStack, Eni, EniId, EniKind, EniStatus, FaultClass, Timestamp};
 
 use super::{
     Node, Op,
+    budget::{Api, Purpose},
     message::{Action, CloudAnswer, CloudCall, CloudFault, Interface, Notice},
 };
 use crate::{
@@ -39,6 +40,12 @@ pub(super) struct Poll {
 impl Poll {
     pub(super) fn want(&mut self) {
         self.wanted = true;
+    }
+
+    /// Looks now, whenever the next look was due.
+    pub(super) fn hurry(&mut self, now: Timestamp) {
+        self.wanted = true;
+        self.not_before = self.not_before.min(now);
     }
 
     pub(super) fn answered(&mut self) {
@@ -78,8 +85,9 @@ impl Node {
         if self.inventory.is_new() {
             self.inventory.want();
         }
-        if self.inventory.take_due(now) {
-            self.call(Op::Inventory { sent: now }, CloudCall::DescribeNode);
+        let may = self.may_call(now, Api::DescribeNetworkInterfaces, Purpose::Housekeeping);
+        if may && self.inventory.take_due(now) {
+            self.call(now, Op::Inventory { sent: now }, CloudCall::DescribeNode);
         }
         if self.interfaces.take_due(now) {
             let number = self.start(Op::Interfaces);
@@ -88,6 +96,7 @@ impl Node {
         if self.links_wanted.take_due(now) {
             self.out.emit(Action::ReadLinks);
         }
+        self.drive_kernel_look(now);
     }
 
     pub(super) fn poll_deadlines(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> {
@@ -96,6 +105,7 @@ impl Node {
             &self.interfaces,
             &self.links_wanted,
             &self.vswitch_poll,
+            &self.kernel,
         ]
         .into_iter()
         .filter_map(move |poll| poll.deadline(now))
@@ -209,6 +219,7 @@ impl Node {
                 continue;
             }
             complete &= match enis.iter().find(|eni| eni.id == known.id) {
+                Some(eni) if !self.config.policy.allows(eni) => self.set_excluded(&known.id),
                 Some(eni) => self.compare(eni),
                 None => self.eni_missing(&known.id),
             };
@@ -222,7 +233,7 @@ impl Node {
             .tags
             .iter()
             .all(|(key, value)| eni.tags.get(key) == Some(value));
-        eni.kind == EniKind::Secondary && tagged
+        eni.kind == EniKind::Secondary && tagged && self.config.policy.allows(eni)
     }
 
     /// Takes an ENI of ours into the ledger: left over from a ledger that was lost.
@@ -267,11 +278,34 @@ impl Node {
             primary,
             state,
             unseen: 0,
+            reserved: None,
         });
     }
 
+    /// An ENI of ours that its tags give to somebody else now: nothing more is done with it, and it is
+    /// forgotten once no pod holds an address of it. Always true: nothing is uncertain about it.
+    fn set_excluded(&mut self, id: &EniId) -> bool {
+        self.progress(id).excluded = true;
+        let held = self
+            .ledger
+            .addresses_of(id)
+            .any(|entry| matches!(entry.state, AddressState::Assigned { .. }));
+        if !held {
+            self.forget_eni(id);
+        }
+        true
+    }
+
+    /// Whether an ENI's tags give it to somebody else.
+    pub(super) fn excluded(&self, id: &EniId) -> bool {
+        self.progress
+            .get(id)
+            .is_some_and(|progress| progress.excluded)
+    }
+
     fn compare(&mut self, eni: &Eni) -> bool {
-        self.progress(&eni.id).unseen = 0;
+        let progress = self.progress(&eni.id);
+        (progress.unseen, progress.excluded) = (0, false);
         let listed: BTreeSet<IpAddr> = eni.addresses.iter().map(|ip| ip.address).collect();
         let pending = self.ledger.intents().any(
             |intent| matches!(&intent.call, IntentCall::AssignAddresses { eni: on, .. } if *on == eni.id),

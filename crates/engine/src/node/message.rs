@@ -11,10 +11,14 @@ use ipnet::IpNet;
 use model::{
     AttachmentKey, ClientToken, DualStack, Eni, EniId, FaultClass, InstanceId, InstanceLimits, Mac,
     PodKey, PodUid, SecurityGroupId, Timestamp, VSwitch, VSwitchId, ZoneId,
-    net::{EniNet, Link, PodNet, Sysctl},
+    net::{EniNet, Link, PodNet, Route, Rule, Sysctl},
 };
 use serde::{Deserialize, Serialize};
 
+use super::{
+    exhaustion::{Exhaustion, ExhaustionKind},
+    policy::Policy,
+};
 use crate::ledger::{Attachment, Change, CreateEni};
 
 /// What the node machine is told about its node and its limits.
@@ -45,6 +49,9 @@ pub struct Config {
     pub cooldown: Duration,
     /// MTU of pod links and ENIs.
     pub mtu: u32,
+    /// What else an operator may choose.
+    #[serde(default)]
+    pub policy: Policy,
 }
 
 /// The shell's number for one request of the plugin, by which the answer finds its way back.
@@ -72,6 +79,9 @@ pub struct AddRequest {
     pub deadline: Timestamp,
     /// MTU the configuration asks for; the node's default without one.
     pub mtu: Option<u32>,
+    /// Whether the pod's name comes back (a StatefulSet's pod), so that its address waits for it.
+    #[serde(default)]
+    pub sticky: bool,
 }
 
 /// An interface of the instance, as its metadata shows it.
@@ -87,6 +97,28 @@ pub struct Interface {
     pub gateway: DualStack<IpAddr>,
     /// The vSwitch's blocks.
     pub subnet: DualStack<IpNet>,
+}
+
+/// What stands in the node's kernel, as far as pods are concerned.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelView {
+    /// All links of the node.
+    pub links: Vec<Link>,
+    /// Addresses routed over pod links, whoever made the routes.
+    pub routed: BTreeSet<IpAddr>,
+    /// Routes that carry our protocol id.
+    pub routes: Vec<Route>,
+    /// Rules that carry our protocol id.
+    pub rules: Vec<Rule>,
+}
+
+/// Routes and rules of ours that belong to nobody.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leftovers {
+    /// Routes.
+    pub routes: BTreeSet<Route>,
+    /// Rules.
+    pub rules: BTreeSet<Rule>,
 }
 
 /// What a cloud call brought.
@@ -118,6 +150,8 @@ pub struct CloudFault {
 pub enum Input {
     /// The plugin asks for an attachment.
     Add(RequestNumber, Box<AddRequest>),
+    /// An ADD for this pod was refused before it came here, and why; kept for people.
+    Refused(PodKey, String),
     /// The plugin gives an attachment back. A DEL left behind while the agent was down comes without
     /// anybody to answer.
     Del {
@@ -157,6 +191,13 @@ pub enum Input {
     PodChecked(AttachmentKey, Result<Vec<String>, String>),
     /// A pod's links, routes and rules are gone, or not yet.
     PodRemoved(AttachmentKey, Result<(), String>),
+    /// The node's kernel was looked at, or could not be.
+    Kernel(OpNumber, Result<KernelView, String>),
+    /// The pods that exist: all of this node from a list that the API server answered in full, and of
+    /// those asked for by name the ones it has.
+    Pods(OpNumber, Result<BTreeMap<PodKey, PodUid>, String>),
+    /// Leftovers were taken away, or not all of them.
+    LeftoversRemoved(OpNumber, Result<(), String>),
     /// The configuration changed.
     Configured(Box<Config>),
     /// The deadline passed.
@@ -205,6 +246,13 @@ pub enum Action {
     CheckPod(RequestNumber, AttachmentKey, Box<PodNet>),
     /// Take a pod's links, routes and rules away.
     RemovePod(AttachmentKey, Box<PodNet>),
+    /// Look at the node's kernel.
+    ObserveKernel(OpNumber),
+    /// List the node's pods anew, and ask for each of these by name as well: an answer that leaves one
+    /// of them out must mean that it does not exist.
+    ListPods(OpNumber, BTreeSet<PodKey>),
+    /// Take routes and rules away that belong to nobody.
+    RemoveLeftovers(OpNumber, Leftovers),
     /// Answer the plugin.
     Reply(RequestNumber, Reply),
     /// Tell people.
@@ -272,8 +320,14 @@ pub enum Notice {
     EniReady(EniId),
     /// The cloud refused or did not answer.
     CloudFailed(String),
-    /// The pool cannot grow, why, and until when it will not try.
-    Exhausted(String, Timestamp),
+    /// The pool cannot grow though it should.
+    Exhausted(Exhaustion),
+    /// The pool can grow again, or needs to no more.
+    Recovered(ExhaustionKind),
+    /// An attachment whose DEL never came is taken down, and what proves that its sandbox is gone.
+    Collected(AttachmentKey, PodKey, String),
+    /// Routes and rules that belonged to nobody were taken away.
+    LeftoversRemoved(Vec<String>),
     /// A pod lacked something that was put back.
     Repaired(AttachmentKey, Vec<String>),
     /// The kernel refused something.

@@ -6,12 +6,20 @@
 //! the ledger after a crash finds its way from wherever it was.
 
 mod attach;
+mod budget;
+mod collect;
 mod eni;
+mod exhaustion;
+mod explain;
+mod history;
 mod intent;
 mod inventory;
 mod message;
 mod outbox;
+mod policy;
+mod sticky;
 mod supply;
+mod surplus;
 mod upkeep;
 mod view;
 mod vswitch;
@@ -25,8 +33,9 @@ use std::{
 use model::{AttachmentKey, EniId, Mac, Timestamp, VSwitchId, net::Link};
 
 use self::{
-    attach::Work, eni::EniProgress, intent::IntentProgress, inventory::Poll, outbox::Outbox,
-    supply::Growth, upkeep::Sweep, vswitch::VSwitchState,
+    attach::Work, budget::Budget, collect::Doubts, eni::EniProgress, exhaustion::Stops,
+    history::History, intent::IntentProgress, inventory::Poll, outbox::Outbox, surplus::Surplus,
+    upkeep::Sweep, vswitch::VSwitchState,
 };
 use crate::{
     ledger::{AddressEntry, AddressState, Change, Entry, Ledger},
@@ -34,10 +43,15 @@ use crate::{
 };
 
 pub use self::{
+    budget::Api,
+    exhaustion::{Exhaustion, ExhaustionKind},
+    explain::{Explanation, Happening, PodState},
     message::{
         Action, AddRequest, Attached, CloudAnswer, CloudCall, CloudFault, Config, Failure,
-        FailureKind, Input, Interface, Notice, OpNumber, Reply, RequestNumber,
+        FailureKind, Input, Interface, KernelView, Leftovers, Notice, OpNumber, Reply,
+        RequestNumber,
     },
+    policy::{Policy, Reclaim, VSwitchPolicy},
     view::{EniView, View},
 };
 
@@ -57,6 +71,9 @@ enum Op {
     Inventory { sent: Timestamp },
     Interfaces,
     VSwitches,
+    Kernel { sent: Timestamp },
+    Pods(BTreeSet<AttachmentKey>),
+    Leftovers(Leftovers),
 }
 
 /// The machine of one node.
@@ -82,11 +99,21 @@ pub struct Node {
     intents: BTreeMap<u64, IntentProgress>,
     vswitches: BTreeMap<VSwitchId, VSwitchState>,
     vswitch_poll: Poll,
-    growth: Growth,
+    stops: Stops,
+    budget: Budget,
+    surplus: Surplus,
+    /// Since when addresses are missing that nobody was asked for.
+    missing_since: Option<Timestamp>,
+    /// Addresses of the warm-up that no pod took yet.
+    warm_left: u32,
     inventory: Poll,
     interfaces: Poll,
-    /// Addresses the kernel was seen to route to pods that the ledger does not know.
-    occupied: BTreeSet<IpAddr>,
+    kernel: Poll,
+    doubts: Doubts,
+    /// Addresses the kernel routes to pods that the ledger does not know, and how many looks in a row
+    /// did not show it any more.
+    occupied: BTreeMap<IpAddr, u8>,
+    history: History,
 }
 
 impl Node {
@@ -101,7 +128,12 @@ impl Node {
         let occupied = occupied
             .into_iter()
             .filter(|address| !held(address))
+            .map(|address| (address, 0))
             .collect();
+        let warm_left = match ledger.enis().next() {
+            None => config.policy.warm_up,
+            Some(_) => 0,
+        };
         let intent_last = ledger.intents().map(|intent| intent.id).max().unwrap_or(0);
         Self {
             config,
@@ -121,17 +153,29 @@ impl Node {
             intents: BTreeMap::new(),
             vswitches: BTreeMap::new(),
             vswitch_poll: Poll::default(),
-            growth: Growth::default(),
+            stops: Stops::default(),
+            budget: Budget::default(),
+            surplus: Surplus::default(),
+            missing_since: None,
+            warm_left,
             inventory: Poll::default(),
             interfaces: Poll::default(),
+            kernel: Poll::default(),
+            doubts: Doubts::default(),
             occupied,
+            history: History::default(),
         }
     }
 
     /// Takes one input. Actions may be due afterwards.
     pub fn handle(&mut self, now: Timestamp, input: Input) {
+        self.history.tick(now);
         match input {
-            Input::Add(number, request) => self.add(now, number, *request),
+            Input::Add(number, request) => {
+                self.history.asked(number, &request.pod);
+                self.add(now, number, *request);
+            }
+            Input::Refused(pod, reason) => self.history.refused(pod, &reason),
             Input::Del {
                 request,
                 key,
@@ -157,6 +201,9 @@ impl Node {
             Input::PodApplied(key, result) => self.pod_applied(now, key, result),
             Input::PodChecked(key, result) => self.pod_checked(now, key, result),
             Input::PodRemoved(key, result) => self.pod_removed(now, key, result),
+            Input::Kernel(op, result) => self.kernel_seen(now, op, result),
+            Input::Pods(op, result) => self.pods_listed(now, op, result),
+            Input::LeftoversRemoved(op, result) => self.leftovers_removed(op, result),
             Input::Configured(config) => self.configured(*config),
             Input::Tick => {}
         }
@@ -199,6 +246,7 @@ impl Node {
         self.plan_supply(now);
         self.drive_intents(now);
         self.drive_polls(now);
+        self.tell_exhaustion(now);
     }
 
     fn configured(&mut self, config: Config) {
@@ -206,7 +254,7 @@ impl Node {
             self.vswitches.retain(|id, _| config.vswitches.contains(id));
             self.vswitch_poll = Poll::default();
         }
-        self.growth = Growth::default();
+        self.stops.clear();
         self.config = config;
     }
 
@@ -216,6 +264,7 @@ impl Node {
         number: OpNumber,
         result: Result<CloudAnswer, CloudFault>,
     ) {
+        self.call_answered(now, number, &result);
         let Some(op) = self.ops.remove(&number) else {
             return;
         };
@@ -228,7 +277,8 @@ impl Node {
             Op::Inspect(enis) => self.inspected(now, &enis, result),
             Op::Inventory { sent } => self.inventory_done(now, sent, result),
             Op::VSwitches => self.vswitches_done(now, result),
-            Op::Interfaces => self.interfaces.in_flight = false,
+            // Answered by an input of their own.
+            Op::Interfaces | Op::Kernel { .. } | Op::Pods(_) | Op::Leftovers(_) => {}
         }
     }
 
@@ -239,8 +289,9 @@ impl Node {
         number
     }
 
-    fn call(&mut self, op: Op, call: CloudCall) {
+    fn call(&mut self, now: Timestamp, op: Op, call: CloudCall) {
         let number = self.start(op);
+        self.called(now, number, budget::Api::of(&call));
         self.out.emit(Action::Cloud(number, call));
     }
 
@@ -274,10 +325,12 @@ impl Node {
     }
 
     fn notice(&mut self, notice: Notice) {
+        self.history.notice(&notice);
         self.out.emit(Action::Notice(notice));
     }
 
     fn reply(&mut self, request: RequestNumber, reply: Reply) {
+        self.history.answered(request, &reply);
         self.out.emit(Action::Reply(request, reply));
     }
 

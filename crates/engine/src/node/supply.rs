@@ -1,14 +1,14 @@
-//! How many addresses the node should have: when to ask for more, of which ENI, and when to give some
-//! back.
+//! How many addresses the node should have, and how the pool grows towards that: by addresses on the
+//! ENIs there are, then by another ENI.
 //!
 //! What is asked for covers the pods that wait and the idle addresses to keep, less what is idle or
 //! on its way. Resting addresses do not count as idle: they are not there for the next pod.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use model::{EniId, Timestamp};
 
-use super::{Node, message::Notice};
+use super::{Node, exhaustion::Way};
 use crate::ledger::{AddressState, CreateEni, EniStage, IntentCall};
 
 /// Addresses one AssignPrivateIpAddresses may ask for (ECS API, `SecondaryPrivateIpAddressCount` and
@@ -19,35 +19,30 @@ const ASSIGN_MAX: u32 = 10;
 /// `SecondaryPrivateIpAddressCount`).
 const CREATE_MAX: u32 = 50;
 
-/// Addresses one UnassignPrivateIpAddresses takes (ECS API, `PrivateIpAddress.N`, N up to 10).
-const UNASSIGN_MAX: u32 = 10;
-
-/// Whether the pool may grow.
-#[derive(Debug, Default)]
-pub(super) struct Growth {
-    until: Timestamp,
-    reason: String,
-}
+/// How long a need is gathered before it becomes a call. kubelet starts the pods of a burst within
+/// some tens of milliseconds, and a call takes the cloud hundreds: what comes together waits once.
+const GATHER: Duration = Duration::from_millis(50);
 
 impl Node {
-    pub(super) fn stop_growth(&mut self, now: Timestamp, rest: Duration, reason: String) {
-        let until = now.after(rest);
-        self.notice(Notice::Exhausted(reason.clone(), until));
-        self.growth = Growth { until, reason };
-    }
-
     pub(super) fn plan_supply(&mut self, now: Timestamp) {
         self.look_at_vswitches(now);
         let waiting = u32::try_from(self.waiting_count()).unwrap_or(u32::MAX);
-        let idle = self.idle(now);
-        let wanted = waiting.saturating_add(self.config.idle_min);
-        let missing = wanted.saturating_sub(idle + self.coming(now));
-        if missing > 0 {
-            self.grow(now, missing);
-        } else if waiting == 0 && idle > self.config.idle_max.max(self.config.idle_min) {
-            let most = self.config.idle_max.max(self.config.idle_min);
-            self.shrink(now, idle - most);
+        let wanted = waiting.saturating_add(self.idle_floor());
+        let missing = wanted.saturating_sub(self.idle(now).saturating_add(self.coming(now)));
+        if missing == 0 {
+            self.missing_since = None;
+            return self.plan_surplus(now);
         }
+        self.surplus.forget();
+        let since = *self.missing_since.get_or_insert(now);
+        if missing >= ASSIGN_MAX || now.since(since) >= GATHER {
+            self.grow(now, missing);
+        }
+    }
+
+    /// Idle addresses to keep: those of the configuration, and of the warm-up what no pod took yet.
+    pub(super) fn idle_floor(&self) -> u32 {
+        self.config.idle_min.max(self.warm_left)
     }
 
     /// Addresses ready for the next pod.
@@ -55,7 +50,7 @@ impl Node {
         let free = self
             .ledger
             .addresses()
-            .filter(|entry| self.free_since(entry, now).is_some());
+            .filter(|entry| self.free_for_all(entry, now));
         u32::try_from(free.count()).unwrap_or(u32::MAX)
     }
 
@@ -82,15 +77,13 @@ impl Node {
                     EniStage::Created | EniStage::Attaching | EniStage::Attached
                 )
             });
-            coming && staying && entry.unseen == 0 && !self.occupied.contains(&entry.address)
+            let ours = !self.excluded(&entry.eni);
+            coming && staying && ours && entry.unseen == 0 && !self.is_occupied(entry.address)
         });
-        asked + u32::try_from(on_the_way.count()).unwrap_or(u32::MAX)
+        asked.saturating_add(u32::try_from(on_the_way.count()).unwrap_or(u32::MAX))
     }
 
     fn grow(&mut self, now: Timestamp, mut missing: u32) {
-        if self.growth.until > now {
-            return;
-        }
         let enis: Vec<EniId> = self.ledger.enis().map(|eni| eni.id.clone()).collect();
         for id in &enis {
             let count = missing.min(self.room(now, id)).min(ASSIGN_MAX);
@@ -108,18 +101,18 @@ impl Node {
             .intents()
             .any(|i| matches!(i.call, IntentCall::CreateEni(_)));
         let count = u32::try_from(enis.len()).unwrap_or(u32::MAX);
-        if missing == 0 || creating || count >= self.config.enis_max {
+        let closed = self.stops.closed(Way::NewEni, now);
+        if missing == 0 || creating || closed || count >= self.config.enis_max {
             return;
         }
         let Some(vswitch) = self.choose_vswitch(now) else {
             return;
         };
+        let wanted = missing.min(self.config.limits.ipv4_per_eni);
         let create = CreateEni {
+            address_count: self.vswitch_has(&vswitch, wanted).clamp(1, CREATE_MAX),
             vswitch,
             security_groups: self.config.security_groups.clone(),
-            address_count: missing
-                .min(self.config.limits.ipv4_per_eni)
-                .clamp(1, CREATE_MAX),
             tags: self.config.tags.clone(),
         };
         self.open(now, IntentCall::CreateEni(create));
@@ -135,17 +128,31 @@ impl Node {
         }
     }
 
-    /// Addresses an ENI may get beyond those it has and those asked for.
+    /// Addresses an ENI may get beyond those it has and those asked for, as far as is known now.
     fn room_later(&self, now: Timestamp, id: &EniId) -> u32 {
-        let leaving = self
-            .ledger
-            .eni(id)
-            .is_none_or(|eni| matches!(eni.stage, EniStage::Detaching | EniStage::Deleting));
         let full = self
             .progress
             .get(id)
             .is_some_and(|progress| progress.full_until > now);
-        if leaving || full {
+        if full || self.stops.closed(Way::Addresses, now) {
+            return 0;
+        }
+        let vswitch = self.ledger.eni(id).map(|eni| &eni.vswitch);
+        match vswitch {
+            Some(vswitch) if !self.vswitch_full(now, vswitch) => {
+                self.vswitch_has(vswitch, self.lacks(id))
+            }
+            Some(_) | None => 0,
+        }
+    }
+
+    /// Addresses an ENI lacks of what the instance type allows.
+    pub(super) fn lacks(&self, id: &EniId) -> u32 {
+        let leaving = self
+            .ledger
+            .eni(id)
+            .is_none_or(|eni| matches!(eni.stage, EniStage::Detaching | EniStage::Deleting));
+        if leaving || self.excluded(id) {
             return 0;
         }
         let has = u32::try_from(self.ledger.addresses_of(id).count()).unwrap_or(u32::MAX);
@@ -167,66 +174,10 @@ impl Node {
         on_it.sum()
     }
 
-    /// Gives idle addresses back: whole ENIs nobody uses first, then single addresses.
-    fn shrink(&mut self, now: Timestamp, mut excess: u32) {
-        if self.ledger.intents().next().is_some() {
-            return;
-        }
-        for (free, in_use, id) in self.enis_by_use(now) {
-            if excess == 0 {
-                return;
-            }
-            if in_use == 0 && free > 0 && free <= excess {
-                excess -= free;
-                self.set_stage(&id, EniStage::Detaching);
-                continue;
-            }
-            let spare = self
-                .ledger
-                .addresses_of(&id)
-                .filter(|entry| !entry.primary && self.free_since(entry, now).is_some());
-            let give: Vec<IpAddr> = spare
-                .map(|entry| entry.address)
-                .take(excess.min(UNASSIGN_MAX) as usize)
-                .collect();
-            excess -= u32::try_from(give.len()).unwrap_or(excess);
-            for address in give {
-                self.set_address(address, AddressState::Releasing);
-            }
-        }
-    }
-
-    /// Quiet ENIs, those with the fewest addresses in use first: (free, not free, id).
-    fn enis_by_use(&self, now: Timestamp) -> Vec<(u32, u32, EniId)> {
-        let quiet = self.ledger.enis().filter(|eni| {
-            let busy = self
-                .progress
-                .get(&eni.id)
-                .is_some_and(|progress| progress.busy);
-            !busy && self.eni_usable(&eni.id)
-        });
-        let mut list: Vec<_> = quiet
-            .map(|eni| {
-                let (mut free, mut in_use) = (0, 0);
-                for entry in self.ledger.addresses_of(&eni.id) {
-                    match self.free_since(entry, now) {
-                        Some(_) => free += 1,
-                        None => in_use += 1,
-                    }
-                }
-                (free, in_use, eni.id.clone())
-            })
-            .collect();
-        list.sort_by_key(|(free, in_use, id)| (*in_use, *free, id.clone()));
-        list
-    }
-
     /// Why a pod has no address right now, in one sentence.
     pub(super) fn waiting_for(&self, now: Timestamp) -> String {
-        if self.growth.until > now
-            || (self.ledger.intents().next().is_none() && !self.growth.reason.is_empty())
-        {
-            return self.growth.reason.clone();
+        if let Some(exhaustion) = self.exhausted(now) {
+            return exhaustion.reason;
         }
         if let Some(intent) = self.ledger.intents().next() {
             let failures = self
@@ -272,11 +223,15 @@ impl Node {
             .filter(|p| !p.busy)
             .map(|p| p.not_before);
         let full = self.progress.values().map(|progress| progress.full_until);
-        let vswitches = self.vswitches.values().map(|state| state.full_until);
+        let gathered = self.missing_since.map(|since| since.after(GATHER));
         let all = intents
             .chain(full)
-            .chain(vswitches)
-            .chain([self.growth.until]);
+            .chain(self.vswitch_deadlines())
+            .chain(self.stops.deadlines())
+            .chain(gathered)
+            .chain(self.surplus_deadlines(now))
+            .chain(self.sticky_deadlines())
+            .chain(self.budget_deadlines(now));
         all.filter(move |at| *at > now)
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use model::{EniId, Mac, Timestamp, VSwitchId};
 use serde::{Deserialize, Serialize};
 
-use super::Node;
+use super::{Exhaustion, Node};
 use crate::ledger::{AddressState, EniStage};
 
 /// A node at one moment.
@@ -23,6 +23,8 @@ pub struct View {
     pub waiting: u32,
     /// What they wait for.
     pub waiting_for: Option<String>,
+    /// Why the pool cannot grow though it should, if it cannot.
+    pub exhausted: Option<Exhaustion>,
     /// Calls that create something and have no answer yet.
     pub open_calls: u32,
 }
@@ -70,6 +72,7 @@ impl Node {
             resting,
             waiting,
             waiting_for: (waiting > 0).then(|| self.waiting_for(now)),
+            exhausted: self.exhausted(now),
             open_calls: u32::try_from(self.ledger.intents().count()).unwrap_or(u32::MAX),
         }
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use engine::node::{CloudAnswer, CloudCall, CloudFault, Config, Interface};
+use engine::node::{Api, CloudAnswer, CloudCall, CloudFault, Config, Interface};
 use model::{
     DualStack, Eni, EniId, EniKind, EniStatus, Exhausted, FaultClass, InterfaceName, Mac,
     PrivateIp, Timestamp, VSwitch, VSwitchId, net::Link,
@@ -25,6 +25,10 @@ pub(crate) struct Cloud {
     vswitches: BTreeMap<VSwitchId, u32>,
     made: u32,
     addresses: u32,
+    /// Calls that create something are refused so.
+    refuses: Option<FaultClass>,
+    /// Calls of each API so far.
+    calls: BTreeMap<Api, u32>,
 }
 
 fn refuse(class: FaultClass) -> Answer {
@@ -48,6 +52,8 @@ impl Cloud {
                 .collect(),
             made: 0,
             addresses: 0,
+            refuses: None,
+            calls: BTreeMap::new(),
         };
         let mut primary = cloud.make(&config.vswitches[0].clone(), 1, BTreeMap::new());
         primary.mac = config.primary_mac;
@@ -87,7 +93,39 @@ impl Cloud {
     }
 
     pub(crate) fn fill(&mut self, vswitch: &str) {
-        self.vswitches.insert(VSwitchId::new(vswitch).unwrap(), 0);
+        self.leave(vswitch, 0);
+    }
+
+    /// Leaves that many addresses free in a vSwitch.
+    pub(crate) fn leave(&mut self, vswitch: &str, free: u32) {
+        self.vswitches
+            .insert(VSwitchId::new(vswitch).unwrap(), free);
+    }
+
+    pub(crate) fn refuse(&mut self, class: impl Into<Option<FaultClass>>) {
+        self.refuses = class.into();
+    }
+
+    /// Calls of these APIs so far.
+    pub(crate) fn called(&self, apis: &[Api]) -> u32 {
+        apis.iter().filter_map(|api| self.calls.get(api)).sum()
+    }
+
+    /// An ENI of somebody else on the node.
+    pub(crate) fn add_foreign(&mut self, tags: &[(&str, &str)]) -> EniId {
+        let tags = tags.iter().map(|(k, v)| ((*k).into(), (*v).into()));
+        let vswitch = self.config.vswitches[0].clone();
+        let mut eni = self.make(&vswitch, 2, tags.collect());
+        eni.status = EniStatus::InUse;
+        eni.instance = Some(self.config.instance.clone());
+        let id = eni.id.clone();
+        self.enis.insert(id.clone(), eni);
+        id
+    }
+
+    pub(crate) fn tag(&mut self, eni: &EniId, key: &str, value: &str) {
+        let tags = &mut self.enis.get_mut(eni).unwrap().tags;
+        tags.insert(key.into(), value.into());
     }
 
     pub(crate) fn forget_vswitches(&mut self) {
@@ -165,6 +203,14 @@ impl Cloud {
 
     pub(crate) fn call(&mut self, now: Timestamp, call: CloudCall) -> Answer {
         self.advance(now);
+        *self.calls.entry(Api::of(&call)).or_default() += 1;
+        let creates = matches!(
+            call,
+            CloudCall::CreateEni(..) | CloudCall::AssignAddresses(..)
+        );
+        if let (true, Some(class)) = (creates, self.refuses) {
+            return refuse(class);
+        }
         match call {
             CloudCall::CreateEni(token, create) => {
                 if let Some(answer) = self.tokens.get(token.as_str()) {

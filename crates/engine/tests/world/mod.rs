@@ -1,6 +1,8 @@
 //! One node's world: runtime, kernel and disk around the machine, one small step at a time.
 
+mod check;
 mod cloud;
+mod kernel;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -9,17 +11,18 @@ use std::{
 };
 
 use engine::{
-    ledger::{AddressState, Ledger},
+    ledger::Ledger,
     node::{
-        Action, AddRequest, CloudFault, Config, Input, Node, OpNumber, Reply, RequestNumber, View,
+        Action, AddRequest, CloudFault, Config, Explanation, Input, Node, Notice, OpNumber, Policy,
+        Reply, RequestNumber, View,
     },
 };
 use model::{
     AttachmentKey, ContainerId, FaultClass, InstanceId, InstanceLimits, InterfaceName, Mac, PodKey,
-    SecurityGroupId, Timestamp, VSwitchId, ZoneId,
+    PodUid, SecurityGroupId, Timestamp, VSwitchId, ZoneId,
 };
 
-use self::cloud::Cloud;
+use self::{cloud::Cloud, kernel::Kernel};
 
 /// What may happen.
 #[derive(Debug, Clone)]
@@ -42,6 +45,16 @@ pub(crate) enum Step {
     EmptyDescribe,
     /// The next change of the kernel fails.
     KernelRefuses,
+    /// The pod is gone from the API server, its sandbox from the kernel, and no DEL ever comes.
+    Vanish(u8),
+    /// The runtime loses the sandbox and makes another for the same pod, without a DEL for the first.
+    Recreate(u8),
+    /// The next look at the kernel fails.
+    BlindKernel,
+    /// The next list of pods fails.
+    ListFails,
+    /// The next list of pods is empty.
+    EmptyList,
 }
 
 #[derive(Default)]
@@ -51,6 +64,9 @@ struct Faults {
     empty: bool,
     kernel: bool,
     cut_off: bool,
+    blind: bool,
+    list_fails: bool,
+    list_empty: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,9 +75,26 @@ enum Asked {
     Del(u8),
 }
 
+impl Asked {
+    fn pod(self) -> u8 {
+        let (Asked::Add(pod) | Asked::Del(pod)) = self;
+        pod
+    }
+}
+
+/// Pods from here on have a name that comes back.
+const FIRST_STICKY: u8 = 20;
+
+fn pod_key(pod: u8) -> PodKey {
+    PodKey::new("default", format!("pod-{pod}")).unwrap()
+}
+
 #[derive(Debug, Default, Clone)]
 struct PodState {
+    /// Of the sandbox.
     generation: u32,
+    /// Of the pod.
+    incarnation: u32,
     exists: bool,
     failure: Option<String>,
 }
@@ -72,7 +105,12 @@ pub(crate) struct World {
     node: Node,
     disk: Ledger,
     cloud: Cloud,
-    kernel: BTreeMap<AttachmentKey, BTreeSet<IpAddr>>,
+    kernel: Kernel,
+    /// The pods the API server has.
+    api: BTreeMap<PodKey, PodUid>,
+    /// Attachments the ledger knew before it was lost.
+    lost: BTreeSet<AttachmentKey>,
+    pub(crate) notices: Vec<Notice>,
     inbox: VecDeque<Input>,
     asked: BTreeMap<RequestNumber, Asked>,
     requests: u64,
@@ -103,19 +141,29 @@ fn config() -> Config {
         idle_max: 4,
         cooldown: Duration::from_secs(60),
         mtu: 1500,
+        policy: Policy::default(),
     }
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        let (config, disk) = (config(), Ledger::default());
+        Self::with(|_| {})
+    }
+
+    /// A world whose configuration differs from the usual one.
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let (mut config, disk) = (config(), Ledger::default());
+        change(&mut config);
         Self {
             now: Timestamp::from_nanos(1_000_000_000_000),
             node: Node::new(config.clone(), disk.clone(), BTreeSet::new(), 7),
             cloud: Cloud::new(&config),
             config,
             disk,
-            kernel: BTreeMap::new(),
+            kernel: Kernel::default(),
+            api: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            notices: Vec::new(),
             inbox: VecDeque::from([Input::Tick]),
             asked: BTreeMap::new(),
             requests: 0,
@@ -160,22 +208,53 @@ impl World {
             Step::Throttle => self.faults.throttle = true,
             Step::EmptyDescribe => self.faults.empty = true,
             Step::KernelRefuses => self.faults.kernel = true,
+            Step::Vanish(pod) => {
+                if self.let_go(pod) {
+                    self.api.remove(&pod_key(pod));
+                    let state = self.pods.entry(pod).or_default();
+                    state.incarnation += 1;
+                    state.exists = false;
+                }
+            }
+            Step::Recreate(pod) => {
+                if self.let_go(pod) {
+                    self.add(pod);
+                }
+            }
+            Step::BlindKernel => self.faults.blind = true,
+            Step::ListFails => self.faults.list_fails = true,
+            Step::EmptyList => self.faults.list_empty = true,
         }
+    }
+
+    /// A sandbox nothing is being done about is gone from the kernel, and the runtime forgets it.
+    fn let_go(&mut self, pod: u8) -> bool {
+        let key = self.key(pod);
+        let asked = self.asked.values().any(|asked| asked.pod() == pod);
+        if asked || self.given.remove(&key).is_none() {
+            return false;
+        }
+        self.kernel.links.remove(&key);
+        self.pods.entry(pod).or_default().generation += 1;
+        true
     }
 
     fn add(&mut self, pod: u8) {
         let state = self.pods.entry(pod).or_default();
         state.exists = true;
         state.failure = None;
+        let uid = PodUid::new(format!("u{pod}-{}", state.incarnation)).unwrap();
+        self.api.insert(pod_key(pod), uid.clone());
         let number = self.request(Asked::Add(pod));
         let request = AddRequest {
             key: self.key(pod),
-            pod: PodKey::new("default", format!("pod-{pod}")).unwrap(),
-            uid: None,
+            pod: pod_key(pod),
+            uid: Some(uid),
             netns: "/run/netns/x".into(),
             started: self.now,
             deadline: self.now.after(Duration::from_secs(90)),
             mtu: None,
+            sticky: pod >= FIRST_STICKY,
         };
         self.inbox.push_back(Input::Add(number, Box::new(request)));
     }
@@ -194,12 +273,11 @@ impl World {
     /// delete what it tried to add.
     fn kill(&mut self) {
         self.inbox.clear();
-        let occupied = self.kernel.values().flatten().copied().collect();
+        let occupied = self.kernel.routed();
         self.node = Node::new(self.config.clone(), self.disk.clone(), occupied, 7);
         self.inbox.push_back(Input::Tick);
         for asked in std::mem::take(&mut self.asked).into_values() {
-            let (Asked::Add(pod) | Asked::Del(pod)) = asked;
-            self.del(pod);
+            self.del(asked.pod());
         }
     }
 
@@ -239,25 +317,43 @@ impl World {
                 .push_back(Input::Links(self.cloud.links(self.now))),
             Action::ApplyEni(eni, _) => self.inbox.push_back(Input::EniApplied(eni, Ok(()))),
             Action::ApplyPod(_, key, net) | Action::CheckPod(_, key, net) => {
-                let addresses = net
-                    .pod_addresses
-                    .iter()
-                    .map(|entry| entry.address.addr())
-                    .collect();
-                self.kernel.insert(key.clone(), addresses);
+                self.kernel.apply(&key, &net);
                 let result = self.kernel_says();
                 self.inbox.push_back(Input::PodApplied(key, result));
             }
-            Action::RemovePod(key, _) => {
+            Action::RemovePod(key, net) => {
                 let result = self.kernel_says();
                 if result.is_ok() {
-                    self.kernel.remove(&key);
+                    self.kernel.remove(&key, &net);
                 }
                 self.inbox.push_back(Input::PodRemoved(key, result));
             }
+            Action::ObserveKernel(op) => {
+                let result = match std::mem::take(&mut self.faults.blind) {
+                    true => Err("no answer".into()),
+                    false => Ok(self.kernel.view()),
+                };
+                self.inbox.push_back(Input::Kernel(op, result));
+            }
+            Action::ListPods(op, _) => {
+                let result = if std::mem::take(&mut self.faults.list_fails) {
+                    Err("no answer".into())
+                } else if std::mem::take(&mut self.faults.list_empty) {
+                    Ok(BTreeMap::new())
+                } else {
+                    Ok(self.api.clone())
+                };
+                self.inbox.push_back(Input::Pods(op, result));
+            }
+            Action::RemoveLeftovers(op, leftovers) => {
+                self.kernel
+                    .rules
+                    .retain(|rule| !leftovers.rules.contains(rule));
+                self.inbox.push_back(Input::LeftoversRemoved(op, Ok(())));
+            }
             Action::Reply(number, reply) => self.replied(number, reply),
             Action::Notice(engine::node::Notice::Defect(text)) => panic!("defect: {text}"),
-            Action::Notice(_) => {}
+            Action::Notice(notice) => self.notices.push(notice),
         }
     }
 
@@ -324,7 +420,11 @@ impl World {
                 if !busy {
                     let state = self.pods.entry(pod).or_default();
                     state.generation += 1;
+                    state.incarnation += 1;
                     state.exists = false;
+                    self.api.remove(&pod_key(pod));
+                    // The runtime destroys the namespace, and the link with it.
+                    self.kernel.links.remove(&key);
                 }
             }
             (Asked::Del(pod), Reply::Failed(_)) => self.del(pod),
@@ -363,63 +463,8 @@ impl World {
         panic!("the machine asks for the time more than 2,000 times in 40 minutes");
     }
 
-    pub(crate) fn check(&self) {
-        let mut owners = BTreeMap::new();
-        for (key, addresses) in &self.given {
-            for address in addresses {
-                let other = owners.insert(*address, key);
-                assert!(
-                    other.is_none(),
-                    "{address} was given to {key} and {other:?}"
-                );
-            }
-        }
-        for attachment in self.node.ledger().attachments() {
-            for (_, address) in attachment.addresses.iter() {
-                let state = self
-                    .node
-                    .ledger()
-                    .address(*address)
-                    .map(|entry| &entry.state);
-                let held =
-                    matches!(state, Some(AddressState::Assigned { to }) if *to == attachment.key);
-                assert!(held, "{address} of {} is {state:?}", attachment.key);
-            }
-        }
-    }
-
-    pub(crate) fn check_at_rest(&self) {
-        self.check();
-        let ledger = self.node.ledger();
-        assert_eq!(self.disk, *ledger, "what is in memory is on disk");
-        assert_eq!(ledger.intents().count(), 0, "no call is open");
-        assert_eq!(self.view().waiting, 0);
-        let ours: BTreeMap<_, BTreeSet<IpAddr>> = ledger
-            .enis()
-            .map(|eni| {
-                let addresses = ledger.addresses_of(&eni.id).map(|entry| entry.address);
-                (eni.id.clone(), addresses.collect())
-            })
-            .collect();
-        assert_eq!(
-            ours,
-            self.cloud.secondary_enis(),
-            "the ledger agrees with the cloud"
-        );
-        let attached: BTreeSet<_> = ledger
-            .attachments()
-            .map(|attachment| &attachment.key)
-            .collect();
-        assert_eq!(
-            attached,
-            self.kernel.keys().collect(),
-            "the ledger agrees with the kernel"
-        );
-        assert_eq!(
-            attached,
-            self.given.keys().collect(),
-            "the ledger agrees with the runtime"
-        );
+    pub(crate) fn explain(&self, pod: u8) -> Explanation {
+        self.node.explain(&pod_key(pod), self.now)
     }
 
     pub(crate) fn view(&self) -> View {
@@ -436,6 +481,67 @@ impl World {
 
     pub(crate) fn fill(&mut self, vswitch: &str) {
         self.cloud.fill(vswitch);
+    }
+
+    /// The agent starts again without its ledger; the pods live on.
+    pub(crate) fn lose_ledger(&mut self) {
+        self.disk = Ledger::default();
+        self.lost = self.given.keys().cloned().collect();
+        self.kill();
+    }
+
+    pub(crate) fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        let config = Box::new(self.config.clone());
+        self.inbox.push_back(Input::Configured(config));
+    }
+
+    /// Lets `seconds` pass, with every deadline on the way kept.
+    pub(crate) fn pass(&mut self, seconds: u64) {
+        let end = self.now.after(Duration::from_secs(seconds));
+        loop {
+            self.settle();
+            let next = self.node.deadline(self.now).unwrap_or(end);
+            if next >= end {
+                self.now = end;
+                self.inbox.push_back(Input::Tick);
+                return self.settle();
+            }
+            self.now = next.max(self.now.after(Duration::from_micros(1)));
+            self.inbox.push_back(Input::Tick);
+        }
+    }
+
+    /// The addresses a pod was given.
+    pub(crate) fn addresses(&self, pod: u8) -> BTreeSet<IpAddr> {
+        self.given.get(&self.key(pod)).cloned().unwrap_or_default()
+    }
+
+    /// Somebody deletes the link of a pod that lives.
+    pub(crate) fn cut_link(&mut self, pod: u8) {
+        let key = self.key(pod);
+        self.kernel.links.remove(&key);
+    }
+
+    /// Other software of the node gives a pod's link another MAC.
+    pub(crate) fn renumber_link(&mut self, pod: u8) {
+        let key = self.key(pod);
+        if let Some((link, _)) = self.kernel.links.get_mut(&key) {
+            link.mac = Mac([2, 2, 2, 2, 2, 2]);
+        }
+    }
+
+    /// The pod is deleted by force: its object is gone, its sandbox is not.
+    pub(crate) fn forget_pod(&mut self, pod: u8) {
+        self.api.remove(&pod_key(pod));
+    }
+
+    pub(crate) fn has_rules(&self) -> bool {
+        !self.kernel.rules.is_empty()
+    }
+
+    pub(crate) fn cloud(&mut self) -> &mut Cloud {
+        &mut self.cloud
     }
 
     pub(crate) fn forget_vswitches(&mut self) {

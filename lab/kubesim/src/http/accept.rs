@@ -74,7 +74,7 @@ pub(super) fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
     accepted(headers)
         .iter()
         .find_map(understood)
-        .ok_or(ApiError::NotAcceptable)
+        .ok_or_else(ApiError::not_acceptable)
 }
 
 #[cfg(test)]

@@ -45,14 +45,15 @@ pub(super) fn answer(parts: &Parts) -> Option<Result<Response, ApiError>> {
         ["version"] => version(),
         ["healthz" | "readyz" | "livez", ..] => return Some(Ok("ok".into_response())),
         ["openapi", "v2"] => return Some(Ok(openapi(parts))),
-        ["api"] | ["apis"] => return Some(Ok(groups(parts, segments[0] == "api"))),
+        ["api"] => core_versions(),
+        ["apis"] => group_list(),
         ["api", "v1"] => resource_list("", "v1"),
         ["apis", group] if has_group(group, "v1") => api_group(group),
         ["apis", group, version] if has_group(group, version) => resource_list(group, version),
         _ => return None,
     };
     if parts.method != Method::GET {
-        return Some(Err(ApiError::MethodNotAllowed));
+        return Some(Err(ApiError::method_not_allowed()));
     }
     Some(Ok(json_response(200, &body)))
 }
@@ -82,27 +83,6 @@ fn named_groups() -> Vec<&'static str> {
         .collect();
     groups.dedup();
     groups
-}
-
-fn groups(parts: &Parts, core: bool) -> Response {
-    let accepted = accept::accepted(&parts.headers);
-    let aggregated = accepted.iter().find(|media| {
-        media.parameter("as") == "APIGroupDiscoveryList"
-            && media.parameter("g") == "apidiscovery.k8s.io"
-            && matches!(media.parameter("v"), "v2" | "v2beta1")
-    });
-    let Some(media) = aggregated else {
-        return json_response(200, &if core { core_versions() } else { group_list() });
-    };
-    let version = media.parameter("v");
-    let named = if core { vec![""] } else { named_groups() };
-    let list = json!({
-        "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"),
-        "metadata": {}, "items": named.into_iter().map(aggregated_group).collect::<Vec<_>>(),
-    });
-    let kind =
-        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
-    ([(CONTENT_TYPE, kind)], list.to_string()).into_response()
 }
 
 fn core_versions() -> Value {
@@ -178,38 +158,6 @@ fn resource_list(group: &str, version: &str) -> Value {
         "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
         "resources": resources,
     })
-}
-
-fn aggregated_group(group: &str) -> Value {
-    let mut resources = Vec::new();
-    for r in RESOURCES.iter().filter(|r| r.group == group) {
-        let kind = |kind: &str| json!({ "group": r.group, "version": r.version, "kind": kind });
-        let mut entry = json!({
-            "resource": r.plural, "responseKind": kind(r.kind), "singularResource": r.singular,
-            "scope": if r.namespaced { "Namespaced" } else { "Cluster" }, "verbs": verbs(r),
-        });
-        for (key, list) in [("shortNames", r.short_names), ("categories", r.categories)] {
-            if !list.is_empty() {
-                entry[key] = list.into();
-            }
-        }
-        let parts: Vec<_> = subresources(r)
-            .into_iter()
-            .map(|(name, verbs, sub_kind)| {
-                json!({ "subresource": name, "responseKind": kind(sub_kind), "verbs": verbs })
-            })
-            .collect();
-        if !parts.is_empty() {
-            entry["subresources"] = parts.into();
-        }
-        resources.push(entry);
-    }
-    let mut metadata = json!({ "creationTimestamp": null });
-    if !group.is_empty() {
-        metadata["name"] = group.into();
-    }
-    let version = json!({ "version": "v1", "resources": resources, "freshness": "Current" });
-    json!({ "metadata": metadata, "versions": [version] })
 }
 
 fn openapi(parts: &Parts) -> Response {

@@ -6,6 +6,7 @@
 mod accept;
 mod discovery;
 mod path;
+mod protobuf;
 mod stream;
 mod verbs;
 
@@ -108,7 +109,7 @@ impl Api {
             object::text(&manifest, "/kind"),
         );
         let resource = Resource::of_kind(version, kind).ok_or_else(|| {
-            ApiError::BadRequest(format!(
+            ApiError::bad_request(format!(
                 "no matches for kind {kind:?} in version {version:?}"
             ))
         })?;

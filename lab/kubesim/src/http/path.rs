@@ -21,7 +21,7 @@ impl Place {
         let (group, version, rest) = match segments.as_slice() {
             ["api", version, rest @ ..] => ("", *version, rest),
             ["apis", group, version, rest @ ..] => (*group, *version, rest),
-            _ => return Err(ApiError::PathNotFound),
+            _ => return Err(ApiError::path_not_found()),
         };
         let (namespace, rest) = match rest {
             ["namespaces", _, "status" | "finalize"] => ("", rest),
@@ -32,13 +32,14 @@ impl Place {
             [plural] => (plural, None, None),
             [plural, name] => (plural, Some(*name), None),
             [plural, name, subresource] => (plural, Some(*name), Some(*subresource)),
-            _ => return Err(ApiError::PathNotFound),
+            _ => return Err(ApiError::path_not_found()),
         };
-        let resource = Resource::find(group, version, plural).ok_or(ApiError::PathNotFound)?;
+        let resource =
+            Resource::find(group, version, plural).ok_or_else(ApiError::path_not_found)?;
         // A namespaced object has no path outside its namespace, a cluster's none inside one.
         if resource.namespaced == namespace.is_empty() && (name.is_some() || !namespace.is_empty())
         {
-            return Err(ApiError::PathNotFound);
+            return Err(ApiError::path_not_found());
         }
         Ok(Self {
             resource,

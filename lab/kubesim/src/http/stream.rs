@@ -111,10 +111,7 @@ fn refuse_streaming_list(call: &Call) -> Result<(), ApiError> {
     if causes.is_empty() {
         return Ok(());
     }
-    Err(ApiError::InvalidOptions {
-        options: "ListOptions",
-        causes,
-    })
+    Err(ApiError::invalid_options("ListOptions", &causes))
 }
 
 impl Watcher {

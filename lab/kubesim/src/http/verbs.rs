@@ -18,16 +18,13 @@ use super::{
     Api, BODY_LIMIT,
     accept::{self, Form},
     path::Place,
-    stream,
+    protobuf, stream,
 };
 use crate::{
     ApiError, Cluster, DeleteOptions, Deleted, ListQuery, Part, Patch, Selector, Target, UnixTime,
     Written, object,
     table::{self, RowObject},
 };
-
-const PATCH_TYPES: &str = "application/json-patch+json, application/merge-patch+json, \
-    application/strategic-merge-patch+json, application/apply-patch+yaml";
 
 /// Query parameters; of a repeated one the last counts.
 pub(super) type Parameters = BTreeMap<String, String>;
@@ -44,7 +41,7 @@ impl Call {
     fn parse(parts: &Parts) -> Result<Self, ApiError> {
         let place = Place::parse(parts.uri.path())?;
         let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
-            .map_err(|error| ApiError::BadRequest(error.to_string()))?;
+            .map_err(|error| ApiError::bad_request(error.to_string()))?;
         let parameters: Parameters = query.0.into_iter().collect();
         let row_object = match parameters.get("includeObject").map_or("", String::as_str) {
             "None" => RowObject::None,
@@ -88,7 +85,7 @@ impl Call {
         match self.parameter(name) {
             "" => Ok(None),
             text => text.parse().map(Some).map_err(|_| {
-                ApiError::BadRequest(format!(
+                ApiError::bad_request(format!(
                     "invalid value for {name}: {text:?} is not a number"
                 ))
             }),
@@ -99,7 +96,7 @@ impl Call {
         match self.place.subresource.as_deref() {
             None => Ok(Part::Whole),
             Some("status") if self.place.resource.status => Ok(Part::Status),
-            _ => Err(ApiError::PathNotFound),
+            _ => Err(ApiError::path_not_found()),
         }
     }
 
@@ -112,7 +109,7 @@ impl Call {
         match self.parameter("dryRun") {
             "" => api.write(change),
             "All" => change(&mut api.read(Cluster::clone), api.now()),
-            other => Err(ApiError::BadRequest(format!("invalid dryRun: {other:?}"))),
+            other => Err(ApiError::bad_request(format!("invalid dryRun: {other:?}"))),
         }
     }
 }
@@ -121,7 +118,7 @@ pub(super) async fn answer(api: &Api, parts: &Parts, body: Body) -> Result<Respo
     let call = Call::parse(parts)?;
     let bytes = to_bytes(body, BODY_LIMIT)
         .await
-        .map_err(|_| ApiError::TooLarge(BODY_LIMIT))?;
+        .map_err(|_| ApiError::too_large(BODY_LIMIT))?;
     if parts.method == Method::GET && call.flag("watch") && call.part()? == Part::Whole {
         return stream::watch(api, call);
     }
@@ -132,7 +129,7 @@ pub(super) async fn answer(api: &Api, parts: &Parts, body: Body) -> Result<Respo
         Method::GET => list(api, &call),
         Method::POST => create(api, &call, &parts.headers, &bytes),
         Method::DELETE => delete_all(api, &call, &bytes),
-        _ => Err(ApiError::MethodNotAllowed),
+        _ => Err(ApiError::method_not_allowed()),
     }
 }
 
@@ -152,7 +149,7 @@ fn one(api: &Api, call: &Call, parts: &Parts, bytes: &[u8]) -> Result<Response, 
     };
     if subresource.as_deref() == Some("binding") && resource.kind == "Pod" {
         if parts.method != Method::POST {
-            return Err(ApiError::MethodNotAllowed);
+            return Err(ApiError::method_not_allowed());
         }
         let binding = parse_json(&parts.headers, bytes)?;
         call.write(api, |cluster, now| {
@@ -182,7 +179,7 @@ fn one(api: &Api, call: &Call, parts: &Parts, bytes: &[u8]) -> Result<Response, 
             Ok(render_written(api, call, written))
         }
         Method::DELETE if part == Part::Whole => delete(api, call, target, bytes),
-        _ => Err(ApiError::MethodNotAllowed),
+        _ => Err(ApiError::method_not_allowed()),
     }
 }
 
@@ -202,10 +199,7 @@ fn list(api: &Api, call: &Call) -> Result<Response, ApiError> {
     };
     let listing = api.read(|cluster| {
         if let Some(asked) = version.filter(|&asked| asked > cluster.revision()) {
-            return Err(ApiError::FutureVersion {
-                asked,
-                current: cluster.revision(),
-            });
+            return Err(ApiError::future_version(asked, cluster.revision()));
         }
         cluster.list(resource, namespace, &query)
     })?;
@@ -240,7 +234,7 @@ fn create(api: &Api, call: &Call, headers: &HeaderMap, bytes: &[u8]) -> Result<R
         ..
     } = &call.place;
     if resource.namespaced && namespace.is_empty() {
-        return Err(ApiError::MethodNotAllowed);
+        return Err(ApiError::method_not_allowed());
     }
     let body = parse_json(headers, bytes)?;
     let object = call.write(api, |cluster, now| {
@@ -276,7 +270,7 @@ fn delete_all(api: &Api, call: &Call, bytes: &[u8]) -> Result<Response, ApiError
         ..
     } = &call.place;
     if resource.kind == "Namespace" || (resource.namespaced && namespace.is_empty()) {
-        return Err(ApiError::MethodNotAllowed);
+        return Err(ApiError::method_not_allowed());
     }
     let (selector, options) = (call.selector()?, delete_options(call, bytes)?);
     let (items, revision) = call.write(api, |cluster, now| {
@@ -307,7 +301,7 @@ fn delete_options(call: &Call, bytes: &[u8]) -> Result<DeleteOptions, ApiError> 
 
 fn from_slice(bytes: &[u8]) -> Result<Value, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| {
-        ApiError::BadRequest(format!(
+        ApiError::bad_request(format!(
             "couldn't decode the body of the request as JSON: {error}"
         ))
     })
@@ -326,7 +320,10 @@ fn media_type(headers: &HeaderMap) -> &str {
 fn parse_json(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, ApiError> {
     match media_type(headers) {
         "" | "application/json" | "*/*" => from_slice(bytes),
-        _ => Err(ApiError::UnsupportedMediaType("application/json")),
+        "application/vnd.kubernetes.protobuf" => {
+            protobuf::read(bytes).ok_or_else(ApiError::unsupported_media_type)
+        }
+        _ => Err(ApiError::unsupported_media_type()),
     }
 }
 
@@ -340,7 +337,7 @@ fn parse_patch(call: &Call, headers: &HeaderMap, bytes: &[u8]) -> Result<Patch, 
             force: call.flag("force"),
             object: from_slice(bytes)?,
         },
-        _ => return Err(ApiError::UnsupportedMediaType(PATCH_TYPES)),
+        _ => return Err(ApiError::unsupported_patch()),
     })
 }
 

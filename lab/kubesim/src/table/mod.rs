@@ -3,16 +3,12 @@
 mod events;
 mod nodes;
 mod pods;
-mod services;
 
 use serde_json::{Map, Value, json};
 
 use crate::{
     object,
-    registry::{
-        CONFIG_MAPS, ENDPOINTS, EVENTS, EVENTS_V1, LEASES, NAMESPACES, NODES, PODS, Resource,
-        SECRETS, SERVICE_ACCOUNTS, SERVICES,
-    },
+    registry::{CONFIG_MAPS, EVENTS, EVENTS_V1, LEASES, NAMESPACES, NODES, PODS, Resource},
     time::{UnixTime, human, parse_rfc3339},
 };
 
@@ -41,20 +37,12 @@ fn columns(resource: &Resource) -> Vec<Column> {
         return nodes::COLUMNS.to_vec();
     } else if resource == &EVENTS || resource == &EVENTS_V1 {
         return events::COLUMNS.to_vec();
-    } else if resource == &SERVICES {
-        return services::COLUMNS.to_vec();
     } else if resource == &NAMESPACES {
         &[("Status", "string", 0)]
     } else if resource == &CONFIG_MAPS {
         &[("Data", "string", 0)]
     } else if resource == &LEASES {
         &[("Holder", "string", 0)]
-    } else if resource == &ENDPOINTS {
-        &[("Endpoints", "string", 0)]
-    } else if resource == &SERVICE_ACCOUNTS {
-        &[("Secrets", "string", 0)]
-    } else if resource == &SECRETS {
-        &[("Type", "string", 0), ("Data", "string", 0)]
     } else {
         &[]
     };
@@ -69,20 +57,12 @@ fn cells(now: UnixTime, resource: &Resource, object: &Value) -> Vec<Value> {
         return nodes::cells(now, object);
     } else if resource == &EVENTS || resource == &EVENTS_V1 {
         return events::cells(now, object);
-    } else if resource == &SERVICES {
-        return services::cells(now, object);
     } else if resource == &NAMESPACES {
         vec![object::text(object, "/status/phase").into()]
     } else if resource == &CONFIG_MAPS {
         vec![(count("/data") + count("/binaryData")).into()]
     } else if resource == &LEASES {
         vec![object::text(object, "/spec/holderIdentity").into()]
-    } else if resource == &ENDPOINTS {
-        vec![services::endpoints(object).into()]
-    } else if resource == &SERVICE_ACCOUNTS {
-        vec![object::items(object, "/secrets").len().into()]
-    } else if resource == &SECRETS {
-        vec![object::text(object, "/type").into(), count("/data").into()]
     } else {
         Vec::new()
     };

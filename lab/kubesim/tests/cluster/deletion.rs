@@ -66,42 +66,6 @@ fn a_pod_on_a_node_leaves_in_its_own_time() {
 }
 
 #[test]
-fn finalizers_hold_an_object_until_the_last_is_taken_off() {
-    let mut cluster = cluster();
-    let mut body = bound("web");
-    body["metadata"]["finalizers"] = json!(["a.io/x", "b.io/y"]);
-    create(&mut cluster, &PODS, body);
-    let target = at(&PODS, "web");
-    let now = DeleteOptions {
-        grace: Some(0),
-        ..DeleteOptions::default()
-    };
-    for options in [DeleteOptions::default(), now] {
-        assert!(matches!(
-            cluster.delete(NOW, target, &options),
-            Ok(Deleted::Pending(_))
-        ));
-    }
-    let more = json!({ "metadata": { "finalizers": ["c.io/z"] } });
-    let error = patch(&mut cluster, target, Patch::Strategic(more)).expect_err("too late");
-    assert!(
-        error.to_string().contains("no new finalizers can be added"),
-        "{error}"
-    );
-    let one = json!({ "metadata": { "$deleteFromPrimitiveList/finalizers": ["a.io/x"] } });
-    patch(&mut cluster, target, Patch::Strategic(one)).expect("one off");
-    assert!(cluster.get(target).is_ok());
-    let since = cluster.revision();
-    let last = json!([
-        { "op": "test", "path": "/metadata/finalizers/0", "value": "b.io/y" },
-        { "op": "remove", "path": "/metadata/finalizers/0" },
-    ]);
-    patch(&mut cluster, target, Patch::Json(last)).expect("last off");
-    assert!(cluster.get(target).is_err());
-    assert_eq!(kinds(&cluster, &PODS, "", since), [ChangeKind::Deleted]);
-}
-
-#[test]
 fn a_namespace_takes_its_contents_with_it() {
     let mut cluster = cluster();
     let delete = |cluster: &mut Cluster, name| {

@@ -3,9 +3,7 @@
 mod deletion;
 mod history;
 mod malformed;
-mod patches;
 mod scheduling;
-mod writes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,9 +11,7 @@ use serde_json::{Value, json};
 use terway_kubesim::{
     ApiError, ChangeKind, Cluster, DeleteOptions, Deleted, HISTORY_LIMIT, ListQuery, Part, Patch,
     Resource, Selector, Target, UnixTime,
-    registry::{
-        CONFIG_MAPS, EVENTS, EVENTS_V1, LEASES, NAMESPACES, NODES, PODS, SECRETS, SERVICES,
-    },
+    registry::{CONFIG_MAPS, EVENTS_V1, NAMESPACES, NODES, PODS},
     schedule,
 };
 

@@ -54,13 +54,9 @@ fn no_malformed_object_or_patch_brings_the_server_down() {
         },
         "status": { "conditions": [{ "type": "Ready" }] },
     });
-    let service = json!({ "metadata": { "name": "x" }, "spec": { "ports": [{ "port": 1 }] } });
-    let secret = json!({ "metadata": { "name": "x" }, "stringData": { "a": "b" } });
     let event = json!({ "metadata": { "name": "x" }, "regarding": { "namespace": "default" } });
     let kinds = [
         (&PODS, full_pod),
-        (&SERVICES, service),
-        (&SECRETS, secret),
         (&EVENTS_V1, event),
         (
             &NODES,

@@ -55,7 +55,7 @@ fn get_prints_the_columns_people_know() {
     );
     let everything = lab.ok(&[
         "get",
-        "all,cm,secrets,sa,ep,leases,events.events.k8s.io",
+        "all,cm,secrets,sa,ds,crd,clusterroles,pc,leases,events.events.k8s.io",
         "-A",
     ]);
     assert!(everything.contains("pod/web"), "{everything}");
@@ -128,18 +128,32 @@ fn apply_sends_only_what_changed() {
     );
     let other = ["apply", "--server-side", "--field-manager=other", "-f", "-"];
     assert!(lab.refused(&other, &map).contains("conflict"));
-    lab.ok_with(
-        &apply,
-        &json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
-            "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80 }] },
-        }),
-    );
-    let service = lab.ok(&["get", "svc", "-o", "wide"]);
+}
+
+#[test]
+fn typed_verbs_create_what_they_name() {
+    let lab = Lab::start();
     assert_eq!(
-        words(&service)[1][1..5],
-        ["ClusterIP", "10.96.0.2", "<none>", "80/TCP"]
+        lab.ok(&["create", "ns", "team"]),
+        "namespace/team created\n"
     );
+    lab.ok(&[
+        "-n",
+        "team",
+        "create",
+        "configmap",
+        "m",
+        "--from-literal=a=1",
+        "--from-literal=b=",
+    ]);
+    lab.ok(&["-n", "team", "create", "serviceaccount", "agent"]);
+    let data = ["-n", "team", "get", "cm", "m", "-o", "jsonpath={.data}"];
+    assert_eq!(lab.ok(&data), r#"{"a":"1","b":""}"#);
+    let said = lab.refused(
+        &["create", "secret", "generic", "s", "--from-literal=a=1"],
+        &Value::Null,
+    );
+    assert!(said.contains("accepted media types"), "{said}");
 }
 
 #[test]

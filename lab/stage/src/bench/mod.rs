@@ -16,7 +16,7 @@ pub(crate) use self::node::{NodeBenchArgs, Report, run as node};
 use crate::{
     cli::{inside, up},
     node::BIN,
-    region::{PoolArgs, RegionArgs},
+    region::{KubernetesArgs, PoolArgs, RegionArgs},
     statedir::StateDir,
     tool,
 };
@@ -56,6 +56,7 @@ pub(crate) fn lab(dir: &StateDir, args: &BenchArgs) -> Result<()> {
         bin_dir: None,
         instance_type: "ecs.g7.4xlarge".into(),
         pool,
+        kubernetes: KubernetesArgs::default(),
     };
     let status = up::bring(dir, &region)?;
     let pid = status["nodes"][0]["pid"]

@@ -20,6 +20,7 @@ use crate::{
     bench::{self, BenchArgs, NodeBenchArgs},
     control::{Request, ask},
     demo::{self, DemoArgs},
+    kubernetes::{self, AGENT, ControlPlaneArgs},
     node::{self, NodeArgs},
     region::{self, RegionArgs},
     statedir::{DIR, StateDir},
@@ -42,6 +43,9 @@ enum Verb {
     Up {
         #[command(flatten)]
         region: RegionArgs,
+        /// With --kubernetes: leave the product out, so that nodes are up and not ready
+        #[arg(long)]
+        no_install: bool,
         /// Return when the nodes are ready and leave the lab up
         #[arg(long)]
         detach: bool,
@@ -75,6 +79,15 @@ enum Verb {
         /// The node
         node: String,
     },
+    /// Kill a program on a node without warning; the node starts it again
+    Kill {
+        /// The node; `control-plane` where the cluster is a real one
+        node: String,
+        /// `terwayd`; in a real cluster also kubelet, kube-proxy, containerd, or kube-apiserver and the like
+        component: String,
+    },
+    /// Apply the product's manifests to a lab with a real Kubernetes
+    Install,
     /// Take the lab down, whatever is left of it
     Down,
     /// Show the product's main job step by step, and check every claim
@@ -90,6 +103,9 @@ enum Verb {
     /// A node's first process; the region runs it
     #[command(hide = true)]
     Node(NodeArgs),
+    /// The first process beside a real API server; the region runs it
+    #[command(hide = true)]
+    ControlPlane(ControlPlaneArgs),
 }
 
 /// Carries out a command line.
@@ -99,7 +115,11 @@ enum Verb {
 pub fn run(cli: Cli) -> Result<ExitCode> {
     let dir = StateDir::at(&cli.dir)?;
     match cli.command {
-        Verb::Up { region, detach } => up::up(&dir, &region, detach)?,
+        Verb::Up {
+            region,
+            no_install,
+            detach,
+        } => up::up(&dir, &region, !no_install, detach)?,
         Verb::Status { json: true } => {
             println!("{}", serde_json::to_string_pretty(&look(&dir)?)?);
         }
@@ -120,7 +140,15 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         }
         Verb::Logs { component } => logs(&dir, component.as_deref())?,
         Verb::KillAgent { node } => {
-            println!("{}", question(&dir, &Request::KillAgent { node })?);
+            let component = AGENT.to_owned();
+            println!("{}", question(&dir, &Request::Kill { node, component })?);
+        }
+        Verb::Kill { node, component } => {
+            println!("{}", question(&dir, &Request::Kill { node, component })?);
+        }
+        Verb::Install => {
+            must_be_up(&dir)?;
+            print!("{}", up::install(&dir)?);
         }
         Verb::Down => up::down(&dir)?,
         Verb::Demo(args) => return demo::run(&dir, &args),
@@ -133,6 +161,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Node(args) => {
             log_to_stderr();
             node::run(&dir, &args)?;
+        }
+        Verb::ControlPlane(args) => {
+            log_to_stderr();
+            kubernetes::run_control_plane(&dir, &args)?;
         }
     }
     Ok(ExitCode::SUCCESS)

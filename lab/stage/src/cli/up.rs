@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{look, tree::tree};
 use crate::{
     control::{Request, ask},
+    kubernetes::{self, Release},
     region::{RegionArgs, bin_dir},
     statedir::{DIR, StateDir, until},
 };
@@ -21,6 +22,8 @@ use crate::{
 /// How long the nodes may take to be ready: less than 1 s on an idle machine; a busy one with 50
 /// nodes is a hundred times slower.
 const UP_MAX: Duration = Duration::from_secs(120);
+/// The same with a real Kubernetes: half a minute on an idle machine, most of it the API server's.
+const REAL_UP_MAX: Duration = Duration::from_secs(300);
 /// How long the region may take to end once it has promised to.
 const DOWN_MAX: Duration = Duration::from_secs(30);
 /// Lines of the region's log that are shown when it does not come up.
@@ -39,9 +42,26 @@ const PROGRAMS: [&str; 3] = ["terway", "terwayd", "terway-probe"];
 
 /// Brings a lab up and returns its status once all nodes are ready.
 pub(crate) fn bring(dir: &StateDir, args: &RegionArgs) -> Result<Value> {
-    preflight(args)?;
+    bring_with(dir, args, true)
+}
+
+/// The same; the nodes of a real cluster, where nobody is to `install` the product, are only there.
+fn bring_with(dir: &StateDir, args: &RegionArgs, install: bool) -> Result<Value> {
+    let args = &preflight(args)?;
     let mut region = launch(dir, args)?;
-    if let Err(error) = wait_ready(dir, &mut region, usize::from(args.nodes)) {
+    let nodes = usize::from(args.nodes);
+    let come_up = |region: &mut Child| match args.kubernetes.kubernetes {
+        None => wait(dir, region, UP_MAX, "ready", nodes),
+        Some(_) => {
+            wait(dir, region, REAL_UP_MAX, "nodes", nodes)?;
+            if install {
+                print!("{}", self::install(dir)?);
+                wait(dir, region, REAL_UP_MAX, "ready", nodes)?;
+            }
+            Ok(())
+        }
+    };
+    if let Err(error) = come_up(&mut region) {
         let log = fs::read_to_string(dir.log("region")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let end = lines[lines.len().saturating_sub(LOG_SHOWN)..].join("\n");
@@ -51,8 +71,19 @@ pub(crate) fn bring(dir: &StateDir, args: &RegionArgs) -> Result<Value> {
     look(dir)
 }
 
-pub(super) fn up(dir: &StateDir, args: &RegionArgs, detach: bool) -> Result<()> {
-    println!("{}", tree(&bring(dir, args)?));
+/// Applies the product's manifests, as they lie in the lab's directory.
+pub(super) fn install(dir: &StateDir) -> Result<String> {
+    let installation = dir.installation();
+    if !installation.exists() {
+        bail!(
+            "this lab's cluster is simulated and has the product already: run `terway-lab up --kubernetes DIR`"
+        );
+    }
+    kubernetes::install(&installation, &dir.kubeconfig())
+}
+
+pub(super) fn up(dir: &StateDir, args: &RegionArgs, install: bool, detach: bool) -> Result<()> {
+    println!("{}", tree(&bring_with(dir, args, install)?));
     print_hints(dir);
     if detach {
         return Ok(());
@@ -72,7 +103,7 @@ pub(super) fn up(dir: &StateDir, args: &RegionArgs, detach: bool) -> Result<()> 
 }
 
 /// Everything that can be missing, before anything is changed.
-fn preflight(args: &RegionArgs) -> Result<()> {
+fn preflight(args: &RegionArgs) -> Result<RegionArgs> {
     if !rustix::process::geteuid().is_root() {
         bail!("a lab makes namespaces and loads eBPF: run it as root");
     }
@@ -89,7 +120,17 @@ fn preflight(args: &RegionArgs) -> Result<()> {
             bail!("{here} holds no {program}: run `cargo build --release`, or name a --bin-dir");
         }
     }
-    Ok(())
+    let mut args = args.clone();
+    if let Some(directory) = &args.kubernetes.kubernetes {
+        Release::at(directory)?;
+        // `cargo xtask image` puts them beside the directory of the programs.
+        let beside = || Some(bin_dir.parent()?.join("images"));
+        args.kubernetes.images = args.kubernetes.images.or_else(beside);
+        args.kubernetes.sources().context(
+            "nodes with a real container runtime need images: run `cargo xtask image`, or name --images",
+        )?;
+    }
+    Ok(args)
 }
 
 /// Starts the region process, which holds the directory's lock as its standard input.
@@ -107,17 +148,30 @@ fn launch(dir: &StateDir, args: &RegionArgs) -> Result<Child> {
     region.args(["--min-pool-size", &pool.min_pool_size.to_string()]);
     region.args(["--max-pool-size", &pool.max_pool_size.to_string()]);
     region.args(["--ip-cooldown", &pool.ip_cooldown]);
+    region.args(args.kubernetes.words()?);
     region.current_dir("/").stdin(Stdio::from(lock));
     region.stdout(log.try_clone()?).stderr(log);
     region.spawn().context("cannot start the region")
 }
 
-fn wait_ready(dir: &StateDir, region: &mut Child, nodes: usize) -> Result<()> {
+/// Waits until so many nodes are there, or are ready.
+fn wait(
+    dir: &StateDir,
+    region: &mut Child,
+    bound: Duration,
+    what: &str,
+    nodes: usize,
+) -> Result<()> {
     let mut ended = None;
-    let problem = "not all nodes are ready; their agents' logs may say why";
-    until(problem, UP_MAX, || {
+    let problem = match what {
+        "ready" => "not all nodes are ready; their agents' logs may say why",
+        _ => "not all nodes are there; `terway-lab logs` lists logs that may say why",
+    };
+    until(problem, bound, || {
         ended = region.try_wait().ok().flatten();
-        ended.is_some() || ask(&dir.socket(), &Request::Ready).is_ok_and(|ready| ready == nodes)
+        let level =
+            || ask(&dir.socket(), &Request::Ready).is_ok_and(|counts| counts[what] == nodes);
+        ended.is_some() || level()
     })?;
     match ended {
         Some(status) => bail!("the region has ended with {status}"),

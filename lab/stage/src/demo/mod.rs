@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use self::{act::Stage, screen::Screen};
 use crate::{
     cli::up,
-    region::{PoolArgs, RegionArgs},
+    region::{KubernetesArgs, PoolArgs, RegionArgs},
     statedir::StateDir,
 };
 
@@ -54,6 +54,7 @@ fn region(bin_dir: Option<PathBuf>) -> RegionArgs {
             max_pool_size: 30,
             ip_cooldown: "1s".into(),
         },
+        kubernetes: KubernetesArgs::default(),
     }
 }
 

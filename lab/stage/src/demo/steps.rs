@@ -14,7 +14,7 @@ use super::{
     act::{Bill, ping_counts},
     walk::eni_of,
 };
-use crate::{bench, cli::tree, control::Request, node::BIN};
+use crate::{bench, cli::tree, control::Request, kubernetes::AGENT, node::BIN};
 
 /// How long pods may take to run or to go: a second in fact, more on a busy machine.
 const PODS_MAX: Duration = Duration::from_secs(60);
@@ -231,7 +231,10 @@ impl Demo {
             .context("starting ping")?;
         thread::sleep(Duration::from_millis(500));
         for node in ["node-1", "node-2"] {
-            self.stage.ask(&Request::KillAgent { node: node.into() })?;
+            self.stage.ask(&Request::Kill {
+                node: node.into(),
+                component: AGENT.into(),
+            })?;
         }
         let begun = Instant::now();
         self.run_pod("late", "node-1")?;

@@ -1,28 +1,30 @@
-//! The agent as the cluster runs it: its container's view of the node, its capabilities, its files,
-//! its environment; and started again whenever it dies.
+//! The agent as the cluster's DaemonSet says: its init containers, its container with its probes, and
+//! started again whenever it dies. Nothing about it is known here that is not in that object.
+
+mod container;
+mod probe;
+mod template;
+mod volume;
 
 use std::{
-    fs::{self, File},
+    convert::Infallible,
+    fs,
+    future::pending,
+    net::Ipv4Addr,
     path::Path,
-    process::Stdio,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow};
-use k8s_openapi::api::core::v1::ConfigMap;
+use anyhow::{Context, Result, anyhow, bail};
+use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::{Api, Client};
-use rustix::{
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
-    process::{Pid, Signal, kill_process},
-};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tokio::{
-    process::{Child, Command},
-    time::sleep,
-};
+use tokio::{process::Child, task::JoinSet, time::sleep};
 
-use super::{BIN, LAB};
+use self::template::{Container, Identity, Pod, Probe};
+use super::LAB;
 use crate::region;
 
 /// First and longest pause before the agent is started again, and how long it must have run to begin
@@ -30,39 +32,47 @@ use crate::region;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(10);
-/// How often is looked whether the agent serves.
-const POLL: Duration = Duration::from_millis(20);
-/// After how long without a serving agent the log says so, again and again.
-const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where the agent serves the plugin.
-const SOCKET: &str = "/var/run/eni/terway.sock";
-/// The chain in the ConfigMap, and its name on the node.
-const CONFLIST: &str = "10-terway.conflist";
-
-/// The agent's container: mounts of its own in which the pods' namespaces are not to be seen, the
-/// ConfigMap at its place, and the capabilities its manifest asks for.
-const CONTAINER: &str = "set -e
-umount --recursive --lazy /run/netns
-mount -t tmpfs none /run/netns
-mount --bind /run/lab/node/eni-config /etc/eni
-exec setpriv --inh-caps=-all --bounding-set=-all,+net_admin,+dac_override \"$@\"";
+/// The product's DaemonSet.
+const NAMESPACE: &str = "kube-system";
+const NAME: &str = "terway";
 
 /// The agent of this node.
-#[derive(Debug, Default)]
-pub(super) struct Agent(Mutex<State>);
+#[derive(Debug)]
+pub(super) struct Agent {
+    node: String,
+    address: Ipv4Addr,
+    state: Mutex<State>,
+}
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     pid: Option<u32>,
     starts: u32,
+    /// Why it is not ready, if it is not.
+    unready: Option<String>,
 }
 
 impl Agent {
-    /// Its process, as this node numbers it, and how often it was started again.
+    pub(super) fn new(node: &str, address: Ipv4Addr) -> Self {
+        Self {
+            node: node.to_owned(),
+            address,
+            state: Mutex::new(State {
+                pid: None,
+                starts: 0,
+                unready: Some("it has not started".to_owned()),
+            }),
+        }
+    }
+
+    /// Its process, as this node numbers it, how often it was started again, and what its probe says.
     pub(super) fn describe(&self) -> Value {
         let state = self.lock();
-        json!({ "pid": state.pid, "restarts": state.starts.saturating_sub(1) })
+        json!({
+            "pid": state.pid, "restarts": state.starts.saturating_sub(1),
+            "ready": state.unready.is_none(), "not_ready": state.unready,
+        })
     }
 
     /// Kills it without warning.
@@ -75,22 +85,31 @@ impl Agent {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log(&self) -> String {
+        format!("{}-terwayd", self.node)
     }
 }
 
 /// Keeps the agent running, for ever.
-pub(super) async fn supervise(agent: Arc<Agent>, client: Client, node: String) {
+pub(super) async fn supervise(agent: Arc<Agent>, client: Client) {
     let mut pause = PAUSE_MIN;
+    // The pod whose init containers have run.
+    let mut initialised: Option<Pod> = None;
     loop {
         let began = Instant::now();
-        let outcome = run(&agent, &client, &node).await;
-        agent.lock().pid = None;
-        tracing::warn!(
-            outcome = format!("{outcome:?}"),
-            ?pause,
-            "the agent has ended"
-        );
+        let outcome = match run(&agent, &client, &mut initialised).await {
+            Ok(status) => status.to_string(),
+            Err(error) => format!("{error:#}"),
+        };
+        tracing::warn!(outcome, ?pause, "the agent has ended");
+        {
+            let mut state = agent.lock();
+            state.pid = None;
+            state.unready = Some(format!("it has ended: {outcome}"));
+        }
         if began.elapsed() >= STEADY {
             pause = PAUSE_MIN;
         }
@@ -99,116 +118,128 @@ pub(super) async fn supervise(agent: Arc<Agent>, client: Client, node: String) {
     }
 }
 
-/// Runs the agent once.
-async fn run(agent: &Agent, client: &Client, node: &str) -> Result<std::process::ExitStatus> {
-    mount_config(client).await?;
-    let mut child = start(node)?;
+/// Runs the agent once; its init containers too, the first time and when its manifest has changed.
+async fn run(
+    agent: &Arc<Agent>,
+    client: &Client,
+    initialised: &mut Option<Pod>,
+) -> Result<std::process::ExitStatus> {
+    let pod = read(agent, client).await?;
+    let mut followers = JoinSet::new();
+    for each in &pod.volumes {
+        volume::fill(client, NAMESPACE, each).await?;
+        followers.spawn(volume::follow(
+            client.clone(),
+            NAMESPACE.to_owned(),
+            each.clone(),
+        ));
+    }
+    write_kubeconfig()?;
+    if initialised.as_ref() != Some(&pod) {
+        for each in &pod.init {
+            let mut child = container::start(each, &agent.log())?;
+            let status = child.wait().await?;
+            if !status.success() {
+                bail!(
+                    "init container {} ended with {status}; the agent's log says why",
+                    each.name
+                );
+            }
+        }
+        *initialised = Some(pod.clone());
+    }
+    let mut child = container::start(&pod.main, &agent.log())?;
     {
         let mut state = agent.lock();
         state.pid = child.id();
         state.starts += 1;
     }
-    child.wait().await.context("cannot wait for the agent")
+    attend(agent, &pod.main, &mut child).await
 }
 
-/// Writes the ConfigMap's files as a kubelet does before it starts the container.
-async fn mount_config(client: &Client) -> Result<()> {
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
-    let map = maps
-        .get("eni-config")
-        .await
-        .context("cannot read kube-system/eni-config")?;
-    let directory = Path::new(LAB).join("node/eni-config");
-    fs::create_dir_all(&directory)?;
-    for (key, text) in map.data.unwrap_or_default() {
-        fs::write(directory.join(key), text)?;
-    }
-    let kubeconfig = format!(
-        "{{\"apiVersion\":\"v1\",\"kind\":\"Config\",\"current-context\":\"node\",\
-         \"clusters\":[{{\"name\":\"node\",\"cluster\":{{\"server\":\"{}\"}}}}],\
-         \"users\":[{{\"name\":\"node\",\"user\":{{}}}}],\
-         \"contexts\":[{{\"name\":\"node\",\"context\":{{\"cluster\":\"node\",\"user\":\"node\"}}}}]}}",
-        region::kubernetes_url()
-    );
-    Ok(fs::write(
-        Path::new(LAB).join("node/kubeconfig"),
-        kubeconfig,
-    )?)
+/// The agent's pod on this node, as the DaemonSet describes it now.
+async fn read(agent: &Agent, client: &Client) -> Result<Pod> {
+    let sets: Api<DaemonSet> = Api::namespaced(client.clone(), NAMESPACE);
+    let what = || format!("DaemonSet {NAMESPACE}/{NAME}");
+    let set = sets.get(NAME).await.with_context(what)?;
+    let spec = set.spec.with_context(what)?;
+    let identity = Identity {
+        namespace: NAMESPACE,
+        pod: &format!("{NAME}-{}", agent.node),
+        node: &agent.node,
+    };
+    template::read(&spec.template, identity).with_context(what)
 }
 
-fn start(node: &str) -> Result<Child> {
-    let log = format!("{LAB}/logs/{node}-terwayd.log");
-    let log = File::options().create(true).append(true).open(&log)?;
-    let endpoint = region::OPENAPI.to_string();
-    Command::new("unshare")
-        .args([
-            "--mount",
-            "--propagation",
-            "private",
-            // A pod sees its own processes only: the plugin that calls has no number in there.
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "sh",
-            "-c",
-            CONTAINER,
-            "sh",
-        ])
-        .arg(format!("{BIN}/terwayd"))
-        .args(["--config", "/etc/eni/eni_conf"])
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("NODE_NAME", node)
-        .env("POD_NAMESPACE", "kube-system")
-        .env("KUBECONFIG", format!("{LAB}/node/kubeconfig"))
-        .env("ECS_ENDPOINT", &endpoint)
-        .env("VPC_ENDPOINT", &endpoint)
-        .env("ALICLOUD_CLIENT_SCHEME", "HTTP")
-        .env("RUST_LOG", "info")
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .context("cannot run `unshare`")
-}
-
-/// Installs plugin and chain once the agent serves, as its manifest's containers do.
-pub(super) async fn install_plugin() -> Result<()> {
-    place(
-        &Path::new(BIN).join("terway"),
-        Path::new("/opt/cni/bin/terway"),
-    )?;
-    let (began, mut said) = (Instant::now(), 0);
-    while !serves() {
-        let quiet = began.elapsed().as_secs() / PATIENCE.as_secs();
-        if quiet > said {
-            said = quiet;
-            tracing::warn!(waited = ?began.elapsed(), "nobody serves {SOCKET} yet");
+/// Waits for the container's end, and asks its probes meanwhile.
+async fn attend(
+    agent: &Arc<Agent>,
+    container: &Container,
+    child: &mut Child,
+) -> Result<std::process::ExitStatus> {
+    let first = container
+        .readiness
+        .as_ref()
+        .map(|_| "its probe has not asked yet".to_owned());
+    agent.lock().unready = first;
+    let readiness = async {
+        match &container.readiness {
+            Some(probe) => {
+                judge(probe, agent.address, |failed| agent.lock().unready = failed).await
+            }
+            None => pending().await,
         }
-        sleep(POLL).await;
+    };
+    let liveness = async {
+        let told = |failed: Option<String>| {
+            if let Some(why) = failed {
+                tracing::warn!(why, "the agent is not alive and is killed");
+                // It may just have ended by itself.
+                let _ = agent.kill();
+            }
+        };
+        match &container.liveness {
+            Some(probe) => judge(probe, agent.address, told).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        status = child.wait() => status.context("cannot wait for the agent"),
+        never = readiness => match never {},
+        never = liveness => match never {},
     }
-    let chain = Path::new(LAB).join("node/eni-config").join(CONFLIST);
-    place(&chain, &Path::new("/etc/cni/net.d").join(CONFLIST))
 }
 
-/// Copies a file to where others look for it: they find it whole or not at all.
-fn place(source: &Path, target: &Path) -> Result<()> {
-    let draft = target.with_extension("draft");
-    fs::copy(source, &draft)
-        .and_then(|_| fs::rename(&draft, target))
-        .with_context(|| {
-            format!(
-                "cannot install {} as {}",
-                source.display(),
-                target.display()
-            )
-        })
+/// Asks for ever; `told` hears of each success, and of a failure from as many in a row as the probe
+/// allows.
+async fn judge(probe: &Probe, address: Ipv4Addr, told: impl Fn(Option<String>)) -> Infallible {
+    let mut failures = 0;
+    loop {
+        match probe::ask(probe, address).await {
+            Ok(()) => {
+                failures = 0;
+                told(None);
+            }
+            Err(error) => {
+                failures += 1;
+                if failures >= probe.failures {
+                    told(Some(format!("{error:#}")));
+                }
+            }
+        }
+        sleep(Duration::from_secs(probe.period)).await;
+    }
 }
 
-fn serves() -> bool {
-    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
-    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None);
-    let connected =
-        socket.and_then(|socket| rustix::net::connect(&socket, &SocketAddrUnix::new(SOCKET)?));
-    connected.is_ok()
+/// How programs on this node reach the API server, which asks nobody who they are.
+fn write_kubeconfig() -> Result<()> {
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "node",
+        "clusters": [{ "name": "node", "cluster": { "server": region::kubernetes_url() } }],
+        "users": [{ "name": "node", "user": {} }],
+        "contexts": [{ "name": "node", "context": { "cluster": "node", "user": "node" } }],
+    });
+    let path = Path::new(LAB).join("node/kubeconfig");
+    fs::write(&path, kubeconfig.to_string())
+        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -6,9 +6,9 @@
 mod agent;
 mod mounts;
 
-use std::{fs, io::Write, path::PathBuf, sync::Arc};
+use std::{ffi::OsString, fs, io::Write, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -17,7 +17,7 @@ use self::agent::Agent;
 use crate::{
     control::{Answer, NodeRequest, line},
     kubelet::Kubelet,
-    region,
+    kubernetes, region,
     statedir::StateDir,
     tool,
 };
@@ -26,6 +26,10 @@ use crate::{
 pub(crate) const LAB: &str = "/run/lab";
 /// The programs under test, inside a node.
 pub(crate) const BIN: &str = "/run/lab/bin";
+/// The programs of a real Kubernetes, inside a node.
+pub(crate) const KUBERNETES: &str = "/run/lab/kubernetes";
+/// The images its containers are made from, inside a node.
+pub(crate) const IMAGES: &str = "/run/lab/images";
 
 /// The image the node boots: IPv6 is off, because the fabric does not carry it yet, and neighbour
 /// discovery would stand in its counters as refused packets.
@@ -33,6 +37,8 @@ const SYSCTLS: [(&str, &str); 2] = [
     ("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1"),
     ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"),
 ];
+/// What preparing a machine for Kubernetes adds to the image.
+const FORWARDS: (&str, &str) = ("/proc/sys/net/ipv4/ip_forward", "1");
 
 /// What a node is started with.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,15 +49,45 @@ pub(crate) struct NodeArgs {
     /// Where the programs under test are
     #[arg(long)]
     pub(crate) bin_dir: PathBuf,
-    /// The node's cgroup
+    /// The node's control group, in each hierarchy below the one it starts in
     #[arg(long)]
-    pub(crate) cgroup: Option<PathBuf>,
+    pub(crate) cgroup: String,
+    #[command(flatten)]
+    pub(crate) kubernetes: Option<Sources>,
+}
+
+/// What a node with a real kubelet needs of the machine.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Sources {
+    /// Where the programs of Kubernetes are
+    #[arg(long = "kubernetes", required = false)]
+    pub(crate) programs: PathBuf,
+    /// Where the images are
+    #[arg(long, required = false)]
+    pub(crate) images: PathBuf,
+}
+
+impl NodeArgs {
+    /// The same as a command line.
+    pub(crate) fn words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec!["--name".into(), self.name.clone().into()];
+        words.extend(["--bin-dir".into(), self.bin_dir.clone().into()]);
+        words.extend(["--cgroup".into(), self.cgroup.clone().into()]);
+        if let Some(Sources { programs, images }) = &self.kubernetes {
+            words.extend(["--kubernetes".into(), programs.into()]);
+            words.extend(["--images".into(), images.into()]);
+        }
+        words
+    }
 }
 
 /// What runs on a node that has booted.
-struct Booted {
-    agent: Arc<Agent>,
-    kubelet: Arc<Kubelet>,
+enum Booted {
+    Model {
+        agent: Arc<Agent>,
+        kubelet: Arc<Kubelet>,
+    },
+    Real(kubernetes::Node),
 }
 
 /// Makes this process a node and serves the region's requests until its standard input ends.
@@ -68,7 +104,7 @@ pub(crate) fn run(dir: &StateDir, args: &NodeArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    serve(&args.name, &runtime)
+    serve(args, &runtime)
 }
 
 fn say(answer: &Answer) -> Result<()> {
@@ -82,7 +118,9 @@ fn stand(dir: &StateDir, args: &NodeArgs) -> Result<()> {
     std::env::set_current_dir("/")?;
     mounts::arrange(dir, args)?;
     rustix::system::sethostname(args.name.as_bytes()).context("cannot set the host name")?;
-    for (path, value) in SYSCTLS {
+    // A kubelet's node forwards already: runtimes and their preflights ask for it.
+    let forwards = args.kubernetes.as_ref().map(|_| FORWARDS);
+    for (path, value) in SYSCTLS.into_iter().chain(forwards) {
         if fs::exists(path)? {
             fs::write(path, value).with_context(|| format!("cannot write {path}"))?;
         }
@@ -93,11 +131,11 @@ fn stand(dir: &StateDir, args: &NodeArgs) -> Result<()> {
     Ok(())
 }
 
-fn serve(name: &str, runtime: &Runtime) -> Result<()> {
+fn serve(args: &NodeArgs, runtime: &Runtime) -> Result<()> {
     let mut booted = None;
     for request in std::io::stdin().lines() {
         let reply = match serde_json::from_str(&request?) {
-            Ok(request) => runtime.block_on(reply(name, &mut booted, request)),
+            Ok(request) => runtime.block_on(reply(args, &mut booted, request)),
             Err(error) => Err(error.into()),
         };
         say(&Answer::from(reply))?;
@@ -106,7 +144,11 @@ fn serve(name: &str, runtime: &Runtime) -> Result<()> {
     Ok(())
 }
 
-async fn reply(name: &str, booted: &mut Option<Booted>, request: NodeRequest) -> Result<Value> {
+async fn reply(
+    args: &NodeArgs,
+    booted: &mut Option<Booted>,
+    request: NodeRequest,
+) -> Result<Value> {
     if let NodeRequest::Boot { address, gateway } = request {
         // What the cloud's image does with the primary ENI; every other one is the agent's.
         tool::run(&format!("ip addr add {address}/32 dev eth0"))?;
@@ -114,37 +156,39 @@ async fn reply(name: &str, booted: &mut Option<Booted>, request: NodeRequest) ->
         tool::run(&format!(
             "ip route add default via {gateway} dev eth0 onlink"
         ))?;
-        let url = region::kubernetes_url();
-        let client = Client::try_from(kube::Config::new(url.parse()?))?;
-        let agent = Arc::new(Agent::default());
-        let kubelet = Arc::new(Kubelet::new(client.clone(), name, address));
-        tokio::spawn(agent::supervise(
-            Arc::clone(&agent),
-            client,
-            name.to_owned(),
-        ));
-        tokio::spawn({
-            let kubelet = Arc::clone(&kubelet);
-            async move {
-                if let Err(error) = agent::install_plugin().await {
-                    tracing::error!(error = format!("{error:#}"), "the plugin is not installed");
-                }
-                kubelet.run().await;
-            }
+        *booted = Some(match &args.kubernetes {
+            None => model(&args.name, address)?,
+            Some(_) => Booted::Real(kubernetes::Node::boot(&args.name)?),
         });
-        *booted = Some(Booted { agent, kubelet });
         return Ok(Value::Null);
     }
-    let booted = booted.as_ref().context("the node has not booted")?;
-    match request {
-        NodeRequest::Agent => Ok(booted.agent.describe()),
-        NodeRequest::KillAgent => booted.agent.kill(),
-        NodeRequest::Pod { namespace, name } => {
-            let netns = booted.kubelet.netns(&namespace, &name);
-            Ok(json!(netns.with_context(|| format!(
-                "pod {namespace}/{name} has no sandbox"
-            ))?))
-        }
-        NodeRequest::Boot { .. } => Ok(Value::Null),
+    match booted.as_ref().context("the node has not booted")? {
+        Booted::Model { agent, kubelet } => match request {
+            NodeRequest::Pod { namespace, name } => {
+                let netns = kubelet.netns(&namespace, &name);
+                Ok(json!(netns.with_context(|| format!(
+                    "pod {namespace}/{name} has no sandbox"
+                ))?))
+            }
+            NodeRequest::Kill { component } if component == kubernetes::AGENT => agent.kill(),
+            NodeRequest::Kill { component } => bail!("no {component} runs on this node"),
+            NodeRequest::Agent | NodeRequest::Boot { .. } => Ok(agent.describe()),
+        },
+        Booted::Real(node) => match request {
+            NodeRequest::Pod { namespace, name } => node.netns(&namespace, &name),
+            NodeRequest::Kill { component } => node.kill(&component),
+            NodeRequest::Agent | NodeRequest::Boot { .. } => Ok(node.agent()),
+        },
     }
+}
+
+/// Starts the model of a kubelet, and the agent beside it.
+fn model(name: &str, address: Ipv4Addr) -> Result<Booted> {
+    let url = region::kubernetes_url();
+    let client = Client::try_from(kube::Config::new(url.parse()?))?;
+    let agent = Arc::new(Agent::new(name, address));
+    let kubelet = Arc::new(Kubelet::new(client.clone(), name, address));
+    tokio::spawn(agent::supervise(Arc::clone(&agent), client));
+    tokio::spawn(Arc::clone(&kubelet).run());
+    Ok(Booted::Model { agent, kubelet })
 }

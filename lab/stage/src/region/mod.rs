@@ -1,6 +1,8 @@
 //! The region process: the cloud, the cluster's API, the fabric and the nodes' keeper, until told to
 //! end.
 
+mod cluster;
+mod keeper;
 mod nodes;
 mod pool;
 mod seed;
@@ -9,8 +11,8 @@ mod status;
 mod wiring;
 
 use std::{
+    ffi::OsString,
     fs,
-    os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -19,7 +21,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use cloudsim::{Instance, InstanceSpec, Region, http::Shared};
 use futures::future::try_join_all;
-use kubesim::{Cluster, http::Api};
+use kubesim::http::Api;
 use model::InstanceId;
 use serde_json::{Value, json};
 use tokio::{
@@ -31,19 +33,31 @@ use tokio::{
     time::timeout,
 };
 
-pub(crate) use self::services::{OPENAPI, kubernetes_url};
-use self::{nodes::Node, services::Doors, wiring::Wiring};
+use self::{
+    cluster::{Cluster, Real},
+    nodes::Node,
+    services::Services,
+    wiring::Wiring,
+};
+pub(crate) use self::{
+    seed::SERVICE_CIDR,
+    services::{KUBERNETES, KUBERNETES_PORT, OPENAPI, kubernetes_url},
+};
 use crate::{
+    cgroups::{self, Hierarchy},
     control::{Answer, NodeRequest, Request, line},
     fabric::Fabric,
-    node::NodeArgs,
-    statedir::{Process, Record, StateDir, remove_cgroup},
+    node::{NodeArgs, Sources},
+    statedir::{Process, Record, StateDir},
 };
 
 /// How long a link of an instance's primary ENI may take: `ip` runs twice, milliseconds each.
 const PLUG_MAX: Duration = Duration::from_secs(20);
 /// How long somebody who connected to the control socket may take to ask.
 const QUESTION_MAX: Duration = Duration::from_secs(5);
+
+/// What the control plane is called where nodes are named.
+const CONTROL_PLANE: &str = "control-plane";
 
 /// What a region is made with.
 #[derive(Debug, Clone, clap::Args)]
@@ -60,6 +74,60 @@ pub(crate) struct RegionArgs {
     pub(crate) instance_type: String,
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
+    #[command(flatten)]
+    pub(crate) kubernetes: KubernetesArgs,
+}
+
+/// With which Kubernetes.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct KubernetesArgs {
+    /// A real Kubernetes: where kube-apiserver, kube-controller-manager, kube-scheduler, kubelet and
+    /// kube-proxy are [default: a simulated one]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) kubernetes: Option<PathBuf>,
+    /// With --kubernetes: archives of images, `*.tar` [default: images beside the programs' directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) images: Option<PathBuf>,
+    /// With --kubernetes: the manifests to install [default: those this program was built beside]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) manifests: Option<PathBuf>,
+}
+
+impl KubernetesArgs {
+    /// What the nodes need, with every path spelled out.
+    pub(crate) fn sources(&self) -> Result<Sources> {
+        let absolute = |path: &Option<PathBuf>, what| {
+            let path = path.as_ref().ok_or_else(|| anyhow!("no --{what}"))?;
+            fs::canonicalize(path).with_context(|| format!("no directory {}", path.display()))
+        };
+        Ok(Sources {
+            programs: absolute(&self.kubernetes, "kubernetes")?,
+            images: absolute(&self.images, "images")?,
+        })
+    }
+
+    /// The same as a command line, with every path spelled out.
+    pub(crate) fn words(&self) -> Result<Vec<OsString>> {
+        if self.kubernetes.is_none() {
+            return Ok(Vec::new());
+        }
+        let Sources { programs, images } = self.sources()?;
+        let manifests = self.manifests();
+        let manifests = fs::canonicalize(&manifests)
+            .with_context(|| format!("no manifests in {}", manifests.display()))?;
+        let paths = [
+            ("kubernetes", programs),
+            ("images", images),
+            ("manifests", manifests),
+        ];
+        let words = paths.map(|(name, path)| [format!("--{name}").into(), path.into()]);
+        Ok(words.into_iter().flatten().collect())
+    }
+
+    fn manifests(&self) -> PathBuf {
+        let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy"));
+        self.manifests.clone().unwrap_or_else(beside)
+    }
 }
 
 /// What `eni_conf` of the cluster says about the nodes' pools.
@@ -80,14 +148,27 @@ pub(crate) struct PoolArgs {
 struct Lab {
     dir: StateDir,
     cloud: Shared,
-    cluster: Api,
+    cluster: Cluster,
     wiring: Arc<Wiring>,
     doors: Doors,
+    groups: Groups,
     record: Mutex<Record>,
     nodes: Mutex<Vec<Arc<Node>>>,
     end: Notify,
     /// The services' namespace lives as long as this.
-    _services: OwnedFd,
+    _services: Services,
+}
+
+/// Where people reach the services, as URLs.
+struct Doors {
+    kubernetes: String,
+    openapi: String,
+}
+
+/// The lab's control groups.
+struct Groups {
+    trees: Vec<Hierarchy>,
+    name: String,
 }
 
 /// Runs a region in the directory that the caller has claimed, until it is told to end.
@@ -102,7 +183,7 @@ pub(crate) fn run(dir: &StateDir, args: &RegionArgs) -> Result<()> {
         .build()?;
     runtime.block_on(async {
         let mut tasks = JoinSet::new();
-        let lab = Arc::new(open(dir.clone(), &args.pool, &mut tasks)?);
+        let lab = Arc::new(open(dir.clone(), args, &mut tasks).await?);
         let mut terminate = signal(SignalKind::terminate())?;
         let outcome = tokio::select! {
             Err(error) = populate(&lab, args) => Err(error),
@@ -115,43 +196,72 @@ pub(crate) fn run(dir: &StateDir, args: &RegionArgs) -> Result<()> {
 }
 
 /// Makes everything but the nodes.
-fn open(dir: StateDir, pool: &PoolArgs, tasks: &mut JoinSet<()>) -> Result<Lab> {
-    let me = Process::of(std::process::id())?;
-    let cgroup = nodes::cgroup(&format!("terway-lab-{}", std::process::id()))?;
-    let record = Record {
-        processes: vec![me],
-        cgroup,
+async fn open(dir: StateDir, args: &RegionArgs, tasks: &mut JoinSet<()>) -> Result<Lab> {
+    // A second provider is refused, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let groups = Groups {
+        trees: cgroups::hierarchies(args.kubernetes.kubernetes.is_some())?,
+        name: format!("terway-lab-{}", std::process::id()),
+    };
+    let own = groups.trees.iter().map(|tree| tree.group(&groups.name));
+    let mut record = Record {
+        processes: vec![Process::of(std::process::id())?],
+        cgroups: own.collect(),
     };
     dir.write(&record)?;
-    match &record.cgroup {
-        Some(path) => {
-            fs::create_dir(path).with_context(|| format!("cannot create {}", path.display()))?;
-        }
-        None => tracing::warn!("no cgroup2 mount: nodes have no cgroup of their own"),
+    if groups.trees.is_empty() {
+        tracing::warn!("no control groups are mounted: nodes have none of their own");
     }
-    let config = seed::region();
-    let eni_config = seed::eni_config(&config, pool)?;
-    let cloud = Shared::new(Region::new(config)?);
-    let cluster = Api::new(Cluster::new(seed::SEED, since_epoch()));
-    cluster.create_object(eni_config)?;
+    for group in &record.cgroups {
+        cgroups::create(group)?;
+    }
+    let cloud = Shared::new(Region::new(seed::region())?);
     let fabric = Fabric::start("lab")?;
-    let (doors, services) = services::open(&fabric, &cloud, &cluster, tasks)?;
-    let kubeconfig = seed::kubeconfig(&format!("http://{}", doors.kubernetes));
-    fs::write(dir.kubeconfig(), kubeconfig).context("cannot write the kubeconfig")?;
+    let services = Services::open(&fabric)?;
+    let openapi = services.serve_cloud(&cloud, tasks)?;
     let wiring = Arc::new(Wiring::new(fabric));
     tasks.spawn(carry_out(cloud.clone(), Arc::clone(&wiring)));
-    tasks.spawn(kubesim::http::run_scheduler(cluster.clone()));
+    let (cluster, kubernetes) = match args.kubernetes.kubernetes {
+        None => simulated(&dir, args, &services, tasks)?,
+        Some(_) => {
+            let kubernetes = &args.kubernetes;
+            let (real, door) = Real::start(&dir, kubernetes, &args.pool, &services, tasks).await?;
+            record.processes.push(real.process()?);
+            dir.write(&record)?;
+            (Cluster::Real(Box::new(real)), format!("https://{door}"))
+        }
+    };
+    let openapi = format!("http://{openapi}");
     Ok(Lab {
         dir,
         cloud,
         cluster,
         wiring,
-        doors,
+        doors: Doors {
+            kubernetes,
+            openapi,
+        },
+        groups,
         record: Mutex::new(record),
         nodes: Mutex::default(),
         end: Notify::new(),
         _services: services,
     })
+}
+
+/// A simulated cluster, and where people reach it.
+fn simulated(
+    dir: &StateDir,
+    args: &RegionArgs,
+    services: &Services,
+    tasks: &mut JoinSet<()>,
+) -> Result<(Cluster, String)> {
+    let cluster = Api::new(kubesim::Cluster::new(seed::SEED, since_epoch()));
+    let door = format!("http://{}", services.serve_cluster(&cluster, tasks)?);
+    fs::write(dir.kubeconfig(), seed::kubeconfig(&door)).context("cannot write the kubeconfig")?;
+    seed::install(dir, &args.kubernetes.manifests(), &args.pool)?;
+    tasks.spawn(kubesim::http::run_scheduler(cluster.clone()));
+    Ok((Cluster::Simulated(cluster), door))
 }
 
 /// The time as the cluster counts it.
@@ -178,6 +288,9 @@ async fn populate(lab: &Arc<Lab>, args: &RegionArgs) -> Result<()> {
     let listener = UnixListener::bind(&path)
         .with_context(|| format!("cannot listen at {}", path.display()))?;
     tokio::spawn(answer(Arc::clone(lab), listener));
+    if let Cluster::Real(real) = &lab.cluster {
+        real.serves().await;
+    }
     let starts = (0..usize::from(args.nodes)).map(|number| start(lab, args, number));
     try_join_all(starts).await?;
     tracing::info!(nodes = args.nodes, "the lab is up");
@@ -187,14 +300,14 @@ async fn populate(lab: &Arc<Lab>, args: &RegionArgs) -> Result<()> {
 async fn start(lab: &Lab, args: &RegionArgs, number: usize) -> Result<()> {
     let name = format!("node-{}", number + 1);
     let instance = InstanceId::new(format!("i-bp1lab{:04}", number + 1))?;
-    let cgroup = lab.with_record(|record| record.cgroup.as_ref().map(|path| path.join(&name)))?;
     let node_args = NodeArgs {
         name: name.clone(),
         bin_dir: bin_dir(args)?,
-        cgroup,
+        cgroup: lab.groups.of(&name),
+        kubernetes: lab.cluster.sources(),
     };
     let node = Arc::new(Node::start(&lab.dir, &node_args, instance.clone()).await?);
-    let process = Process::of(node.pid)?;
+    let process = Process::of(node.pid())?;
     lab.with_record(|record| record.processes.push(process))?;
     lab.wiring.place(instance.clone(), node.netns()?);
     lab.lock_nodes().push(Arc::clone(&node));
@@ -210,8 +323,7 @@ async fn start(lab: &Lab, args: &RegionArgs, number: usize) -> Result<()> {
         region.run_instance(now, spec)
     })?;
     lab.wiring.plugged(&instance.primary_eni, PLUG_MAX).await?;
-    lab.cluster
-        .create_object(seed::node("cn-hangzhou", &instance))?;
+    lab.cluster.welcome(&lab.dir, "cn-hangzhou", &instance)?;
     let Instance {
         primary_address: address,
         gateway,
@@ -257,23 +369,20 @@ async fn converse(lab: &Lab, stream: UnixStream) -> Result<()> {
 
 async fn reply(lab: &Lab, request: &Request) -> Result<Value> {
     match request {
-        Request::Ready => status::ready(lab).map(Value::from),
+        Request::Ready => status::ready(lab).await,
         Request::Status => status::document(lab).await,
-        Request::KillAgent { node } => lab.node(node)?.ask(&NodeRequest::KillAgent).await,
+        Request::Kill { node, component } => kill(lab, node, component.clone()).await,
         Request::Pod { namespace, name } => {
-            let target = kubesim::Target {
-                resource: &kubesim::registry::PODS,
-                namespace,
-                name,
-            };
-            let pod = lab.cluster.read(|cluster| cluster.get(target))?;
-            let node = pod["spec"]["nodeName"].as_str();
-            let node = lab.node(node.ok_or_else(|| anyhow!("pod {name} has no node yet"))?)?;
+            let node = lab.node(&lab.cluster.node_of(namespace, name).await?)?;
             let (namespace, name) = (namespace.clone(), name.clone());
             let netns = node.ask(&NodeRequest::Pod { namespace, name }).await?;
-            let cgroup = lab.with_record(|record| record.cgroup.clone())?;
-            let cgroup = cgroup.map(|cgroup| cgroup.join(&node.name));
-            Ok(json!({ "pid": node.pid, "netns": netns, "cgroup": cgroup }))
+            let unified = lab
+                .groups
+                .trees
+                .iter()
+                .find(|tree| tree.controllers.is_none());
+            let cgroup = unified.map(|tree| tree.group(&lab.groups.of(&node.name)));
+            Ok(json!({ "pid": node.pid(), "netns": netns, "cgroup": cgroup }))
         }
         Request::SourceDestCheck { eni, enabled } => {
             lab.wiring.fabric().source_dest_check(eni, *enabled)?;
@@ -291,9 +400,25 @@ async fn close(lab: &Lab) -> Result<()> {
         lab.wiring.displace(&node.instance);
     }
     ends.into_iter().collect::<Result<()>>()?;
-    match lab.with_record(|record| record.cgroup.clone())? {
-        Some(cgroup) => tokio::task::block_in_place(|| remove_cgroup(&cgroup)),
-        None => Ok(()),
+    if let Cluster::Real(real) = &lab.cluster {
+        real.stop().await?;
+    }
+    let groups = lab.with_record(|record| record.cgroups.clone())?;
+    tokio::task::block_in_place(|| groups.iter().try_for_each(|group| cgroups::remove(group)))
+}
+
+/// Kills a program on a node, or of the control plane.
+async fn kill(lab: &Lab, node: &str, component: String) -> Result<Value> {
+    match &lab.cluster {
+        Cluster::Real(real) if node == CONTROL_PLANE => real.kill(component).await,
+        _ => lab.node(node)?.ask(&NodeRequest::Kill { component }).await,
+    }
+}
+
+impl Groups {
+    /// A node's group.
+    fn of(&self, node: &str) -> String {
+        format!("{}/{node}", self.name)
     }
 }
 

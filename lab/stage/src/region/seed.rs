@@ -3,7 +3,7 @@
 //! Only objects that somebody in a real cluster would have made: the account's owner, the person who
 //! installs the CNI, and the cloud's controller that describes nodes.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, path::Path};
 
 use anyhow::Result;
 use cloudsim::{Instance, RegionConfig, VSwitchSpec, instance_type};
@@ -12,11 +12,14 @@ use model::{VSwitchId, ZoneId};
 use serde_json::{Value, json};
 
 use super::PoolArgs;
+use crate::{kubernetes, node::LAB, statedir::StateDir};
 
 /// The lab's zones, in turns for its nodes.
 const ZONES: [char; 2] = ['h', 'i'];
 /// RAM role of the nodes; instance metadata shows its credentials.
 pub(super) const ROLE: &str = "terway-node";
+/// Addresses of Services, outside of every vSwitch.
+pub(crate) const SERVICE_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16);
 /// Seed of ids; a fixed one, so that two labs show the same.
 pub(super) const SEED: u64 = 1;
 /// Pods a node may run (`maxPods`): the cloud's managed clusters offer up to 256 a node.
@@ -74,7 +77,7 @@ pub(super) fn eni_config(config: &RegionConfig, pool: &PoolArgs) -> Result<Value
         "region_id": config.region,
         "vswitches": vswitches,
         "security_group": config.security_groups.first(),
-        "service_cidr": "10.96.0.0/16",
+        "service_cidr": SERVICE_CIDR,
         "ip_stack": "ipv4",
         "max_pool_size": pool.max_pool_size,
         "min_pool_size": pool.min_pool_size,
@@ -94,6 +97,21 @@ pub(super) fn eni_config(config: &RegionConfig, pool: &PoolArgs) -> Result<Value
             "disable_network_policy": "true",
         },
     }))
+}
+
+/// Installs the product into the simulated cluster as its documentation says: with `kubectl`. Blocks.
+///
+/// # Errors
+/// With what `kubectl` says.
+pub(super) fn install(dir: &StateDir, manifests: &Path, pool: &PoolArgs) -> Result<()> {
+    let installation = dir.installation();
+    let eni_config = eni_config(&region(), pool)?;
+    let kubeconfig = format!("{LAB}/node/kubeconfig");
+    kubernetes::write_simulated(&installation, manifests, &eni_config, &kubeconfig)?;
+    let said =
+        tokio::task::block_in_place(|| kubernetes::install(&installation, &dir.kubeconfig()))?;
+    tracing::info!(said, "the product is installed");
+    Ok(())
 }
 
 /// The node of `instance`, not ready until its kubelet says so.

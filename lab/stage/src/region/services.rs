@@ -22,64 +22,82 @@ const METADATA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
 /// The ECS and VPC API, inside the VPC.
 pub(crate) const OPENAPI: Ipv4Addr = Ipv4Addr::new(100, 100, 0, 10);
 /// The Kubernetes API, inside the VPC.
-const KUBERNETES: Ipv4Addr = Ipv4Addr::new(100, 100, 0, 20);
-/// The Kubernetes API's port there; not 443, because it speaks HTTP.
-const KUBERNETES_PORT: u16 = 6443;
+pub(crate) const KUBERNETES: Ipv4Addr = Ipv4Addr::new(100, 100, 0, 20);
+/// The Kubernetes API's port there; not 443, because the simulated one speaks HTTP.
+pub(crate) const KUBERNETES_PORT: u16 = 6443;
 /// Next hop of the services' answers. Nobody has it: the fabric answers ARP for every gateway.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(100, 100, 0, 1);
 /// The fabric's name for the services' port.
 const PORT: &str = "services";
 
-/// The Kubernetes API as nodes reach it.
+/// The simulated Kubernetes API as nodes reach it.
 pub(crate) fn kubernetes_url() -> String {
     format!("http://{KUBERNETES}:{KUBERNETES_PORT}")
 }
 
-/// Where people reach the services.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Doors {
-    pub(super) kubernetes: SocketAddr,
-    pub(super) openapi: SocketAddr,
+/// The services' place in the VPC.
+pub(super) struct Services {
+    /// The namespace lives as long as this.
+    netns: OwnedFd,
 }
 
-/// Opens every listener and serves it on `tasks`. The returned namespace holds those in the VPC.
-pub(super) fn open(
-    fabric: &Fabric,
-    cloud: &Shared,
-    cluster: &kubesim::http::Api,
-    tasks: &mut JoinSet<()>,
-) -> Result<(Doors, OwnedFd)> {
-    let netns = namespace(fabric)?;
-    let inside = |address: Ipv4Addr, port: u16| {
-        netns::inside(netns.as_fd(), || TcpListener::bind((address, port)))
+impl Services {
+    /// Makes the place; nobody serves there yet.
+    pub(super) fn open(fabric: &Fabric) -> Result<Self> {
+        let netns = namespace(fabric)?;
+        Ok(Self { netns })
+    }
+
+    /// A descriptor of the namespace.
+    pub(super) fn netns(&self) -> Result<OwnedFd> {
+        self.netns.try_clone().context("cannot copy a descriptor")
+    }
+
+    /// Serves the cloud's API and instance metadata on `tasks`. Returns where people reach the API.
+    pub(super) fn serve_cloud(
+        &self,
+        cloud: &Shared,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<SocketAddr> {
+        let metadata = metadata_router(cloud.clone(), {
+            let cloud = cloud.clone();
+            move |caller| instance_at(&cloud, caller)
+        });
+        serve(self.inside(METADATA, 80)?, metadata, tasks)?;
+        self.serve_twice(OPENAPI, 80, openapi_router(cloud.clone()), tasks)
+    }
+
+    /// Serves the simulated cluster's API on `tasks`. Returns where people reach it.
+    pub(super) fn serve_cluster(
+        &self,
+        cluster: &kubesim::http::Api,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<SocketAddr> {
+        let router = kubesim::http::router(cluster.clone());
+        self.serve_twice(KUBERNETES, KUBERNETES_PORT, router, tasks)
+    }
+
+    /// Serves in the VPC and on loopback; returns where on loopback.
+    fn serve_twice(
+        &self,
+        address: Ipv4Addr,
+        port: u16,
+        router: Router,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<SocketAddr> {
+        serve(self.inside(address, port)?, router.clone(), tasks)?;
+        let outside =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on loopback")?;
+        let door = outside.local_addr()?;
+        serve(outside, router, tasks)?;
+        Ok(door)
+    }
+
+    fn inside(&self, address: Ipv4Addr, port: u16) -> Result<TcpListener> {
+        netns::inside(self.netns.as_fd(), || TcpListener::bind((address, port)))
             .and_then(|listener| listener)
             .with_context(|| format!("cannot listen at {address}:{port} in the VPC"))
-    };
-    let outside =
-        || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on loopback");
-    let (kubernetes, openapi) = (outside()?, outside()?);
-    let doors = Doors {
-        kubernetes: kubernetes.local_addr()?,
-        openapi: openapi.local_addr()?,
-    };
-    let metadata = metadata_router(cloud.clone(), {
-        let cloud = cloud.clone();
-        move |caller| instance_at(&cloud, caller)
-    });
-    let (ecs, kube) = (
-        openapi_router(cloud.clone()),
-        kubesim::http::router(cluster.clone()),
-    );
-    for (listener, router) in [
-        (kubernetes, kube.clone()),
-        (inside(KUBERNETES, KUBERNETES_PORT)?, kube),
-        (openapi, ecs.clone()),
-        (inside(OPENAPI, 80)?, ecs),
-        (inside(METADATA, 80)?, metadata),
-    ] {
-        serve(listener, router, tasks)?;
     }
-    Ok((doors, netns))
 }
 
 /// A namespace in the VPC that owns the services' addresses.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
 use cloudsim::{CallRecord, EniView, RegionSnapshot};
-use kubesim::{ListQuery, registry};
 use serde_json::{Value, json};
 
 use super::{Lab, nodes::Node, pool};
@@ -25,7 +24,7 @@ struct Cloud {
 /// The document.
 pub(super) async fn document(lab: &Lab) -> Result<Value> {
     let cloud = look(lab)?;
-    let objects = list(lab, &registry::NODES)?;
+    let objects = lab.cluster.nodes().await?;
     let nodes = lab.nodes();
     let mut described = Vec::new();
     for node in &nodes {
@@ -49,20 +48,21 @@ pub(super) async fn document(lab: &Lab) -> Result<Value> {
         "vpc": cloud.snapshot.vpc,
         "vpc_cidr": cloud.snapshot.vpc_cidr,
         "vswitches": cloud.snapshot.vswitches,
-        "kubernetes": format!("http://{}", lab.doors.kubernetes),
-        "openapi": format!("http://{}", lab.doors.openapi),
+        "kubernetes": lab.doors.kubernetes,
+        "openapi": lab.doors.openapi,
         "nodes": described,
         "detached": detached.map(|eni| cloud.eni(eni)).collect::<Vec<_>>(),
-        "pods": list(lab, &registry::PODS)?.iter().map(pod).collect::<Vec<_>>(),
+        "pods": lab.cluster.pods().await?.iter().map(pod).collect::<Vec<_>>(),
         "calls": cloud.calls,
         "failures": lab.wiring.failures(),
     }))
 }
 
-/// How many nodes are ready.
-pub(super) fn ready(lab: &Lab) -> Result<usize> {
-    let nodes = list(lab, &registry::NODES)?;
-    Ok(nodes.iter().filter(|node| condition(node, "Ready")).count())
+/// How many nodes there are, and how many of them are ready.
+pub(super) async fn ready(lab: &Lab) -> Result<Value> {
+    let nodes = lab.cluster.nodes().await?;
+    let ready = nodes.iter().filter(|node| condition(node, "Ready")).count();
+    Ok(json!({ "nodes": nodes.len(), "ready": ready }))
 }
 
 fn look(lab: &Lab) -> Result<Cloud> {
@@ -119,25 +119,14 @@ async fn describe(cloud: &Cloud, node: &Node) -> Result<Value> {
         "type": instance.instance_type,
         "zone": instance.zone,
         "address": instance.primary_address,
-        "pid": node.pid,
+        "pid": node.pid(),
         "agent": asked.unwrap_or_else(|error| json!({ "error": format!("{error:#}") })),
         "kernel": tokio::task::block_in_place(|| node.kernel())
             .unwrap_or_else(|error| json!({ "error": format!("{error:#}") })),
-        "pool": tokio::task::block_in_place(|| pool::view(node.pid))
+        "pool": tokio::task::block_in_place(|| pool::view(node.pid()))
             .unwrap_or_else(|error| json!({ "error": format!("{error:#}") })),
         "enis": enis,
     }))
-}
-
-fn list(lab: &Lab, resource: &'static kubesim::Resource) -> Result<Vec<Value>> {
-    let listing = lab
-        .cluster
-        .read(|cluster| cluster.list(resource, "", &ListQuery::default()))?;
-    Ok(listing
-        .items
-        .iter()
-        .map(|object| Value::clone(object))
-        .collect())
 }
 
 fn pod(pod: &Value) -> Value {

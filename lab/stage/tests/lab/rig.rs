@@ -247,11 +247,16 @@ impl Lab {
         let netns = |node: &Value| fs::read_link(format!("/proc/{}/ns/net", node["pid"])).unwrap();
         let namespaces: Vec<_> = nodes.map(netns).collect();
         let record = fs::read_to_string(self.dir.join("lab.json")).unwrap();
-        let cgroup = serde_json::from_str::<Value>(&record).unwrap()["cgroup"].clone();
+        let groups = serde_json::from_str::<Value>(&record).unwrap()["cgroups"].clone();
         self.run_ok(&["down"]);
 
         assert!(!self.dir.exists());
-        assert!(cgroup.is_null() || !Path::new(cgroup.as_str().unwrap()).exists());
+        for group in groups.as_array().unwrap() {
+            assert!(
+                !Path::new(group.as_str().unwrap()).exists(),
+                "{group} is left"
+            );
+        }
         let dir = self.dir.to_str().unwrap();
         assert!(
             !fs::read_to_string("/proc/self/mounts")

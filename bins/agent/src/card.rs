@@ -1,0 +1,73 @@
+//! Who this agent is, for people: release, node, instance, and what it was configured to do.
+
+use engine::node::Config;
+use serde_json::{Value, json};
+
+use crate::{facts::Known, health::Health, metrics::Limits, observe::Observation};
+
+/// What is known of the agent beside its pool.
+#[derive(Debug, Clone)]
+pub(crate) struct Card {
+    node: String,
+    /// Seconds since the epoch.
+    started: u64,
+    config: Config,
+    known: Known,
+}
+
+impl Card {
+    pub(crate) fn new(node: String, started: u64, config: Config, known: Known) -> Self {
+        Self {
+            node,
+            started,
+            config,
+            known,
+        }
+    }
+
+    /// The configuration changed.
+    pub(crate) fn configured(&mut self, config: &Config, known: &Known) {
+        (self.config, self.known) = (config.clone(), known.clone());
+    }
+
+    /// What the node may have.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            enis_max: self.config.enis_max,
+            addresses_per_eni: self.config.limits.ipv4_per_eni,
+        }
+    }
+
+    /// The object `agent` of the node's view (docs/protocol.md).
+    pub(crate) fn agent(&self, seen: &Observation, health: &Health) -> Value {
+        let (config, known) = (&self.config, &self.known);
+        let not_ready = health.not_ready();
+        let failure = seen.cloud_failure.as_ref();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "node": self.node,
+            "started": self.started,
+            "ready": not_ready.is_none(),
+            "not_ready": not_ready,
+            "instance": {
+                "id": known.instance,
+                "type": known.instance_type,
+                "region": known.region,
+                "zone": known.zone,
+            },
+            "pool": {
+                "min": config.idle_min,
+                "max": config.idle_max,
+                "enis_max": config.enis_max,
+                "addresses_per_eni": config.limits.ipv4_per_eni,
+                "cooldown_seconds": config.cooldown.as_secs(),
+            },
+            "vswitches": config.vswitches,
+            "security_groups": config.security_groups,
+            "config_error": health.config_error(),
+            "ignored_keys": health.ignored(),
+            "exhausted": seen.view.exhausted,
+            "last_cloud_error": failure.map(|failure| json!({ "at": failure.at, "text": failure.what })),
+        })
+    }
+}

@@ -1,0 +1,232 @@
+//! The CNI configuration on the node: put where the container runtime looks for it once the agent
+//! serves, whole or not at all, and put back when somebody takes it away.
+//!
+//! Once it is there kubelet calls the node ready, so it comes last.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    cause::chain,
+    health::{Health, Part},
+    notices::Notices,
+};
+
+/// Keys of ConfigMap `eni-config` that hold it: a chain, or a single plugin as older clusters have it.
+const CHAIN_KEY: &str = "10-terway.conflist";
+const SINGLE_KEY: &str = "10-terway.conf";
+
+/// How often it is looked at: kubelet brings a changed ConfigMap within a minute, and a node whose
+/// configuration was deleted must not stay without for longer than pods notice.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// Why it is not in place.
+#[derive(Debug, thiserror::Error)]
+enum ChainError {
+    #[error(
+        "ConfigMap kube-system/eni-config has neither key {CHAIN_KEY} nor {SINGLE_KEY}; one of them must name plugin type terway"
+    )]
+    Missing,
+    #[error("key {key} of ConfigMap kube-system/eni-config is {found}; expected {expected}")]
+    Wrong {
+        key: &'static str,
+        found: String,
+        expected: &'static str,
+    },
+    #[error("writing {path}")]
+    Write {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("listing {path}")]
+    List {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(
+        "{path} sorts before {CHAIN_KEY}, so the container runtime uses it and pods get no VPC address; remove it from the node"
+    )]
+    Other { path: String },
+}
+
+/// Keeps the configuration in `target` as the files beside `eni_conf` in `source` say, for ever.
+pub(crate) async fn keep(source: PathBuf, target: PathBuf, health: Arc<Health>, notices: Notices) {
+    let mut complaint = String::new();
+    loop {
+        match place(&source, &target) {
+            Ok(written) => {
+                if written {
+                    tracing::info!(directory = %target.display(), "the CNI configuration is in place");
+                }
+                complaint.clear();
+                health.stands(Part::Chain);
+            }
+            Err(error) => {
+                let text = chain(&error);
+                health.lacks(Part::Chain, text.as_str());
+                if text != complaint {
+                    notices.config_error(&text);
+                    complaint = text;
+                }
+            }
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// Puts the configuration in place unless it is there; says whether it had to.
+fn place(source: &Path, target: &Path) -> Result<bool, ChainError> {
+    let wanted = wanted(source)?;
+    let path = target.join(CHAIN_KEY);
+    let there = fs::read(&path).is_ok_and(|there| there == wanted.as_bytes());
+    if !there {
+        let draft = target.join(format!(".{CHAIN_KEY}.draft"));
+        let written = fs::write(&draft, &wanted).and_then(|()| fs::rename(&draft, &path));
+        written.map_err(|source| ChainError::Write {
+            path: path.display().to_string(),
+            source,
+        })?;
+    }
+    // The single form of an earlier installation would be found second, and confuse whoever reads it.
+    let _ = fs::remove_file(target.join(SINGLE_KEY));
+    match first_other(target)? {
+        Some(other) => Err(ChainError::Other { path: other }),
+        None => Ok(!there),
+    }
+}
+
+/// The chain the ConfigMap asks for.
+fn wanted(source: &Path) -> Result<String, ChainError> {
+    let read = |key: &'static str| Some((key, fs::read_to_string(source.join(key)).ok()?));
+    let (key, text) = read(CHAIN_KEY)
+        .or_else(|| read(SINGLE_KEY))
+        .ok_or(ChainError::Missing)?;
+    let wrong = |expected| {
+        let found = text.trim().chars().take(200).collect();
+        ChainError::Wrong {
+            key,
+            found,
+            expected,
+        }
+    };
+    let mut document: Value = serde_json::from_str(&text).map_err(|_| wrong("a JSON object"))?;
+    if key == SINGLE_KEY {
+        let version = document["cniVersion"].take();
+        let version = version.as_str().unwrap_or("0.4.0").to_owned();
+        document =
+            json!({ "cniVersion": version, "name": "terway-chainer", "plugins": [document] });
+        if let Some(plugin) = document
+            .pointer_mut("/plugins/0")
+            .and_then(Value::as_object_mut)
+        {
+            plugin.remove("cniVersion");
+            plugin.remove("name");
+        }
+    }
+    let plugins = document["plugins"].as_array().map(Vec::as_slice);
+    let ours = plugins
+        .unwrap_or_default()
+        .iter()
+        .any(|plugin| plugin["type"] == "terway");
+    if !ours {
+        return Err(wrong("a plugin with \"type\": \"terway\""));
+    }
+    serde_json::to_string_pretty(&document).map_err(|_| wrong("a JSON object"))
+}
+
+/// A configuration of somebody else that the container runtime finds before ours: it takes the first
+/// by name (libcni, `ConfFiles`).
+fn first_other(target: &Path) -> Result<Option<String>, ChainError> {
+    let listed = fs::read_dir(target).map_err(|source| ChainError::List {
+        path: target.display().to_string(),
+        source,
+    })?;
+    let names = listed
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let configuration = |name: &String| {
+        let extension = Path::new(name)
+            .extension()
+            .and_then(|extension| extension.to_str());
+        matches!(extension, Some("conf" | "conflist" | "json"))
+    };
+    let first = names
+        .filter(configuration)
+        .min()
+        .filter(|name| name.as_str() < CHAIN_KEY);
+    Ok(first.map(|name| target.join(name).display().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHAIN: &str = r#"{"cniVersion":"0.4.0","name":"terway-chainer","plugins":[{"type":"terway"},{"type":"portmap"}]}"#;
+
+    fn rig() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let (source, target) = (directory.path().join("eni"), directory.path().join("net.d"));
+        fs::create_dir_all(&source).unwrap();
+        fs::create_dir_all(&target).unwrap();
+        (directory, source, target)
+    }
+
+    #[test]
+    fn it_is_written_once_and_put_back() {
+        let (_held, source, target) = rig();
+        fs::write(source.join(CHAIN_KEY), CHAIN).unwrap();
+        fs::write(target.join(SINGLE_KEY), "{}").unwrap();
+        assert!(place(&source, &target).unwrap());
+        assert!(!place(&source, &target).unwrap());
+        assert!(!target.join(SINGLE_KEY).exists());
+        fs::remove_file(target.join(CHAIN_KEY)).unwrap();
+        assert!(place(&source, &target).unwrap());
+    }
+
+    #[test]
+    fn a_single_plugin_becomes_a_chain() {
+        let (_held, source, target) = rig();
+        let single = r#"{"cniVersion":"0.3.1","name":"terway","type":"terway","mtu":1400}"#;
+        fs::write(source.join(SINGLE_KEY), single).unwrap();
+        place(&source, &target).unwrap();
+        let text = fs::read_to_string(target.join(CHAIN_KEY)).unwrap();
+        let document: Value = serde_json::from_str(&text).unwrap();
+        let expected = json!({ "cniVersion": "0.3.1", "name": "terway-chainer",
+            "plugins": [{ "type": "terway", "mtu": 1400 }] });
+        assert_eq!(document, expected);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let (_held, source, target) = rig();
+        let complaint = |text: Option<&str>| {
+            if let Some(text) = text {
+                fs::write(source.join(CHAIN_KEY), text).unwrap();
+            }
+            chain(&place(&source, &target).unwrap_err())
+        };
+        assert!(complaint(None).contains("neither key"));
+        assert!(complaint(Some("no json")).contains("expected a JSON object"));
+        assert!(complaint(Some(r#"{"plugins":[{"type":"flannel"}]}"#)).contains("\"terway\""));
+        assert!(
+            !target.join(CHAIN_KEY).exists(),
+            "bad input changes nothing"
+        );
+        fs::write(target.join("05-other.conflist"), "{}").unwrap();
+        assert!(complaint(Some(CHAIN)).contains("05-other.conflist sorts before"));
+        fs::rename(
+            target.join("05-other.conflist"),
+            target.join("99-other.conflist"),
+        )
+        .unwrap();
+        place(&source, &target).unwrap();
+    }
+}

@@ -1,0 +1,98 @@
+//! One agent a node: the lock, and how an agent takes it over from the one that serves.
+//!
+//! In a rolling update the new agent may start while the old one serves. It asks the old one to hand
+//! over; the old one starts itself anew as a standby, which drops its lock, sockets and files all at
+//! once, exactly as a crash would, and waits for the lock without ever asking for it. If the new agent
+//! dies, the kernel gives the lock to the standby, which serves on.
+
+use std::{
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use wire::{
+    SOCKET_PATH,
+    message::{CONTRACT, Reply, Request, Verb},
+    socket::{Connection, SocketError},
+};
+
+use crate::{cause::chain, plugin::now};
+
+/// The flag of a standby.
+pub(crate) const STANDBY: &str = "--standby";
+
+/// How often the lock is tried: what a pod may lose to a hand-over, beside the start itself.
+const LOCK_POLL: Duration = Duration::from_millis(10);
+
+/// How often the one that holds the lock is asked to hand over, and how long it may take to answer.
+const ASK_PERIOD: Duration = Duration::from_secs(5);
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// Waits until this is the node's only serving agent. The lock is held until the descriptor closes.
+pub(crate) fn lock(state: &Path, standby: bool) -> anyhow::Result<OwnedFd> {
+    std::fs::create_dir_all(state).with_context(|| format!("making {}", state.display()))?;
+    let path = state.join("terwayd.lock");
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
+        .with_context(|| format!("opening {}", path.display()))?;
+    let mut ask_at = Instant::now();
+    if standby {
+        tracing::info!("standby: another agent serves this node");
+    }
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("locking {}", path.display()));
+            }
+        }
+        if !standby && ask_at <= Instant::now() {
+            ask_at = Instant::now() + ASK_PERIOD;
+            match ask() {
+                Ok(()) => tracing::info!("the agent that serves this node hands over"),
+                Err(why) => tracing::warn!(
+                    why,
+                    "another agent holds the lock and does not hand over; waiting"
+                ),
+            }
+        }
+        thread::sleep(LOCK_POLL);
+    }
+}
+
+fn ask() -> Result<(), String> {
+    let reply = exchange().map_err(|error| chain(&error))?;
+    match reply {
+        Reply::Failed { message, .. } => Err(message),
+        Reply::Done | Reply::Attached { .. } | Reply::View(_) => Ok(()),
+    }
+}
+
+fn exchange() -> Result<Reply, SocketError> {
+    let connection = Connection::connect(Path::new(SOCKET_PATH))?;
+    connection.limit(ANSWER_MAX)?;
+    let request = Request {
+        contract: CONTRACT,
+        started: now(),
+        patience: ANSWER_MAX,
+        verb: Verb::HandOver,
+    };
+    connection.send(&request, &[])?;
+    connection.receive().map(|(reply, _)| reply)
+}
+
+/// Starts this program anew as a standby. Comes back only if that fails.
+pub(crate) fn stand_by() -> std::io::Error {
+    tracing::info!("handing over to another agent");
+    let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if !arguments.iter().any(|argument| argument == STANDBY) {
+        arguments.push(STANDBY.into());
+    }
+    Command::new("/proc/self/exe").args(arguments).exec()
+}

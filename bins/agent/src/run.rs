@@ -1,0 +1,478 @@
+//! `terwayd run`: everything the agent consists of, started in the order in which it is needed.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use cloud::Metadata;
+use engine::{
+    ledger::Ledger,
+    node::{Config, Node},
+};
+use wire::{SOCKET_PATH, TOMBSTONE_DIR, socket::Listener};
+
+use crate::{
+    calls::Cloud,
+    card::Card,
+    cause, cniconf,
+    config::{self, Overlay, Settings},
+    driver::{self, Driver},
+    dynamic,
+    facts::{self, Known},
+    health::{Health, Part},
+    incumbent, kernel,
+    metrics::Metrics,
+    notices::Notices,
+    observe::{self, Address, Door},
+    plugin,
+    pods::Pods,
+    store::{self, Store},
+};
+
+/// How often a missing `eni_conf` is looked for. kubelet brings a new ConfigMap within a minute.
+const CONFIG_PERIOD: Duration = Duration::from_secs(1);
+
+/// The number of CAP_NET_ADMIN (include/uapi/linux/capability.h).
+const CAP_NET_ADMIN: u64 = 12;
+
+/// What the agent is told.
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// File with eni_conf, the agent's part of ConfigMap kube-system/eni-config.
+    #[arg(long, default_value = "/etc/eni/eni_conf")]
+    config: PathBuf,
+    /// The node's directory of CNI configurations; none is written without it.
+    #[arg(long)]
+    cni_conf_dir: Option<PathBuf>,
+    /// Address for probes and metrics.
+    #[arg(long, default_value = ":9190", value_parser = observe::address)]
+    listen: Address,
+    /// Name of this node in the cluster.
+    #[arg(long, env = "NODE_NAME")]
+    node_name: String,
+    /// Directory for what must survive a restart.
+    #[arg(long, default_value = "/var/lib/cni/terway")]
+    state: PathBuf,
+    /// The instance metadata service.
+    #[arg(long, default_value = "http://100.100.100.200")]
+    metadata: String,
+    /// Wait until no other agent serves this node, without asking it to hand over.
+    #[arg(long, hide = true)]
+    standby: bool,
+}
+
+/// Serves the node until the process is told to end.
+pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
+    let (begun, started) = (Instant::now(), plugin::now().as_nanos());
+    let started_seconds = started / 1_000_000_000;
+    let runtime = async_runtime()?;
+    let _entered = runtime.enter();
+    end_when_told(&runtime)?;
+    check_capability()?;
+    let _lock = incumbent::lock(&arguments.state, arguments.standby)?;
+    let metadata = Arc::new(Metadata::new(&arguments.metadata).context("--metadata")?);
+    let kube = kube_client(&runtime)?;
+    let notices = Notices::new(kube.clone(), arguments.node_name.clone());
+    let health = Arc::new(Health::new());
+    let metrics = Arc::new(Metrics::new(started_seconds));
+    let door = open_door(&runtime, arguments.listen.clone(), &health, &metrics);
+
+    let outside = Outside {
+        kube: &kube,
+        metadata: &metadata,
+        notices: &notices,
+        health: &health,
+    };
+    let Begun {
+        store,
+        ledger,
+        occupied,
+        settings,
+        overlay,
+        known,
+        config,
+    } = begin(&runtime, &arguments, &outside)?;
+    let client = facts::client(settings.as_ref(), &known.region, &metadata)?;
+
+    let (outbox, inbox) = mpsc::sync_channel(driver::QUEUE_MAX);
+    let (released, flows) = mpsc::sync_channel(kernel::QUEUE_MAX);
+    spawn("flows", move || kernel::forget_flows(&flows))?;
+    let set_up = kernel_threads("set-up", 1, &outbox, &released)?;
+    let take_down = kernel_threads("take-down", kernel::TAKE_DOWN_THREADS, &outbox, &released)?;
+    let pods = Arc::new(Pods::new(
+        kube.clone(),
+        runtime.handle().clone(),
+        arguments.node_name.clone(),
+    ));
+    let watch = facts::Watch {
+        path: arguments.config.clone(),
+        client: kube,
+        node: arguments.node_name.clone(),
+        metadata: Arc::clone(&metadata),
+        driver: outbox.clone(),
+        health: Arc::clone(&health),
+        notices: notices.clone(),
+        pods: Arc::clone(&pods),
+    };
+    follow(&runtime, watch, &config, settings.as_ref(), overlay);
+
+    let card = Card::new(arguments.node_name, started_seconds, config.clone(), known);
+    let cloud = Arc::new(Cloud {
+        client,
+        instance: config.instance.clone(),
+        resource_group: settings.and_then(|settings| settings.resource_group),
+        metrics: Arc::clone(&metrics),
+    });
+    let driver = Driver {
+        node: Node::new(config, ledger, occupied, started),
+        store,
+        inbox,
+        outbox: outbox.clone(),
+        set_up,
+        take_down,
+        runtime: runtime.handle().clone(),
+        cloud,
+        metadata,
+        notices: notices.clone(),
+        tombstones: PathBuf::from(TOMBSTONE_DIR),
+        health: Arc::clone(&health),
+        metrics,
+        card,
+        pods: Arc::clone(&pods),
+    };
+    spawn("driver", move || driver.run())?;
+    // Set once, here.
+    let _ = door.driver.set(outbox.clone());
+
+    let listener = listen(Path::new(SOCKET_PATH))?;
+    tracing::info!(ms = begun.elapsed().as_millis(), "serving at {SOCKET_PATH}");
+    health.stands(Part::Socket);
+    match arguments.cni_conf_dir {
+        Some(target) => {
+            let source = arguments.config.parent().unwrap_or(Path::new("/"));
+            let source = source.to_owned();
+            runtime.spawn(cniconf::keep(source, target, health, notices));
+        }
+        None => health.stands(Part::Chain),
+    }
+    plugin::serve(&listener, &pods, &outbox);
+    Ok(())
+}
+
+/// Opens the door for probes and metrics; the driver is told to it once there is one.
+fn open_door(
+    runtime: &tokio::runtime::Runtime,
+    address: Address,
+    health: &Arc<Health>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Door> {
+    let door = Arc::new(Door {
+        health: Arc::clone(health),
+        metrics: Arc::clone(metrics),
+        driver: OnceLock::new(),
+    });
+    runtime.spawn(observe::serve(address, Arc::clone(&door)));
+    door
+}
+
+/// What the agent stands between.
+struct Outside<'a> {
+    kube: &'a kube::Client,
+    metadata: &'a Arc<Metadata>,
+    notices: &'a Notices,
+    health: &'a Health,
+}
+
+/// What the machine begins with.
+struct Begun {
+    store: Store,
+    ledger: Ledger,
+    occupied: BTreeSet<IpAddr>,
+    settings: Option<Settings>,
+    /// The node's own part of the configuration.
+    overlay: Option<Overlay>,
+    known: Known,
+    config: Config,
+}
+
+/// Opens the ledger, and finds out what this node is and how it is configured; waits for what it
+/// cannot do without.
+fn begin(
+    runtime: &tokio::runtime::Runtime,
+    arguments: &RunArgs,
+    outside: &Outside<'_>,
+) -> anyhow::Result<Begun> {
+    let instance = runtime.block_on(facts::instance_now(outside.metadata));
+    let (store, contents) = open_store(&arguments.state, instance)?;
+    let ledger =
+        Ledger::restore(contents.rows).context("the ledger's rows contradict each other")?;
+    let mut netlink = datapath::Netlink::open().context("opening netlink on the node")?;
+    let occupied = kernel::occupied(&mut netlink).context("reading the node's routes")?;
+    outside.health.stands(Part::Ledger);
+
+    let overlay = own_configuration(
+        runtime,
+        (outside.kube, &arguments.node_name),
+        contents.config.is_some(),
+        outside.notices,
+    );
+    let settings = settings(
+        &arguments.config,
+        overlay.as_ref().and_then(Option::as_ref),
+        contents.config.is_some(),
+        outside.notices,
+        outside.health,
+    );
+    let known = match contents.known {
+        Some(known) => known,
+        None => runtime.block_on(facts::discover(settings.as_ref(), outside.metadata)),
+    };
+    let whole = overlay.is_some();
+    let config = first_config(settings.as_ref(), whole, contents.config, &known)?;
+    store.keep(&config, &known)?;
+    outside.health.stands(Part::Configuration);
+    Ok(Begun {
+        store,
+        ledger,
+        occupied,
+        settings,
+        overlay: overlay.flatten(),
+        known,
+        config,
+    })
+}
+
+/// Follows the pods of the node and the configuration, for ever.
+fn follow(
+    runtime: &tokio::runtime::Runtime,
+    watch: facts::Watch,
+    config: &Config,
+    settings: Option<&Settings>,
+    overlay: Option<Overlay>,
+) {
+    if let Some(settings) = settings {
+        watch.pods.set_sticky_kinds(&settings.sticky_kinds);
+    }
+    let watched = Arc::clone(&watch.pods);
+    runtime.spawn(async move { watched.watch().await });
+    runtime.spawn(watch.run(facts::Running {
+        config: config.clone(),
+        fixed: settings.map(Settings::fixed),
+        overlay,
+    }));
+}
+
+/// What runs everything that waits on a network. One thread: the driver decides, this only waits.
+fn async_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    // Two providers in one program would have to be told apart at every connection.
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
+        tracing::debug!("a TLS provider is installed already");
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("starting the runtime")
+}
+
+/// What the machine begins with. The cluster's `eni_conf` alone is not the `whole` configuration of a
+/// node that has a part of its own.
+fn first_config(
+    settings: Option<&Settings>,
+    whole: bool,
+    earlier: Option<Config>,
+    known: &Known,
+) -> anyhow::Result<Config> {
+    match (settings, earlier) {
+        (Some(_), Some(config)) if !whole => Ok(config),
+        (Some(settings), _) => Ok(facts::config(settings, known)),
+        (None, Some(config)) => Ok(config),
+        (None, None) => bail!("there is no configuration to go on with"),
+    }
+}
+
+/// Ends the process as soon as it is told to. Nothing has to be put away: what must survive is on disk.
+/// As the first process of a container it would not end at all without asking for the signal.
+fn end_when_told(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
+    runtime.spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("ending");
+        std::process::exit(0);
+    });
+    Ok(())
+}
+
+/// Says at once what would otherwise be a refusal of the kernel at the first pod.
+fn check_capability() -> anyhow::Result<()> {
+    let status =
+        std::fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        .context("/proc/self/status has no CapEff")?;
+    if effective & (1 << CAP_NET_ADMIN) == 0 {
+        bail!(
+            "capability NET_ADMIN is missing: links, routes and rules cannot be set up;              add it under securityContext.capabilities.add of container terway"
+        );
+    }
+    Ok(())
+}
+
+/// The node's own part of the configuration: `Some(None)` when it has none, `None` when it is not known and
+/// there is an earlier configuration to go on by.
+fn own_configuration(
+    runtime: &tokio::runtime::Runtime,
+    (client, node): (&kube::Client, &str),
+    earlier: bool,
+    notices: &Notices,
+) -> Option<Option<Overlay>> {
+    let mut complaint = String::new();
+    loop {
+        let error = match runtime.block_on(dynamic::overlay(client, node)) {
+            Ok(overlay) => return Some(overlay),
+            Err(error) => error,
+        };
+        let text = cause::chain(&error);
+        if text != complaint {
+            notices.config_error(&text);
+            complaint = text;
+        }
+        match (error, earlier) {
+            // Who may not read the label has no configuration by label.
+            (dynamic::DynamicError::Forbidden { .. }, _) => return Some(None),
+            (_, true) => return None,
+            (_, false) => thread::sleep(CONFIG_PERIOD),
+        }
+    }
+}
+
+/// `eni_conf`. Without an earlier configuration there is nothing to serve by, and one that can be used
+/// is waited for; with one, `None` means to go on by that.
+fn settings(
+    path: &Path,
+    overlay: Option<&Overlay>,
+    earlier: bool,
+    notices: &Notices,
+    health: &Health,
+) -> Option<Settings> {
+    let mut complaint = String::new();
+    loop {
+        let error = match Settings::load(path, overlay) {
+            Ok(settings) => {
+                if !config::policy_is_disabled(path) {
+                    notices.policy_not_enforced();
+                }
+                for (key, feature) in &settings.ignored {
+                    let text = format!(
+                        "eni_conf key {key} is set, but this release does not do {feature}"
+                    );
+                    notices.config_error(&text);
+                }
+                let keys = settings.ignored.iter().map(|(key, _)| (*key).to_owned());
+                health.set_ignored(keys.collect());
+                health.set_config_error(None);
+                return Some(settings);
+            }
+            Err(error) => cause::chain(&error),
+        };
+        health.set_config_error(Some(error.clone()));
+        if error != complaint {
+            notices.config_error(&error);
+            health.lacks(Part::Configuration, error.as_str());
+            complaint = error;
+        }
+        if earlier {
+            return None;
+        }
+        thread::sleep(CONFIG_PERIOD);
+    }
+}
+
+fn kernel_threads(
+    name: &str,
+    count: usize,
+    done: &mpsc::SyncSender<driver::Message>,
+    released: &mpsc::SyncSender<std::net::IpAddr>,
+) -> anyhow::Result<mpsc::SyncSender<kernel::Work>> {
+    let (sender, work) = mpsc::sync_channel(kernel::QUEUE_MAX);
+    let work = Arc::new(Mutex::new(work));
+    for _ in 0..count {
+        let netlink = datapath::Netlink::open().context("opening netlink on the node")?;
+        let (work, done, released) = (Arc::clone(&work), done.clone(), released.clone());
+        spawn(name, move || kernel::run(netlink, &work, &done, &released))?;
+    }
+    Ok(sender)
+}
+
+/// A client of the API server: the pod's service account, or what KUBECONFIG names.
+fn kube_client(runtime: &tokio::runtime::Runtime) -> anyhow::Result<kube::Client> {
+    runtime
+        .block_on(kube::Client::try_default())
+        .context("a client of the API server")
+}
+
+/// The store of this instance. A ledger that another instance wrote (a disk that moved, an image made
+/// of a node) is set aside: its ENIs are not here.
+fn open_store(
+    state: &Path,
+    instance: Option<model::InstanceId>,
+) -> anyhow::Result<(Store, store::Contents)> {
+    let path = state.join("ledger.redb");
+    let (store, contents, aside) = Store::open(&path)?;
+    if let Some(aside) = aside {
+        let aside = aside.display();
+        tracing::error!(%aside, "the ledger was damaged and is set aside; it is rebuilt from kernel and cloud");
+    }
+    let wrote = contents.known.as_ref().map(|known| known.instance.clone());
+    match (wrote, instance) {
+        (Some(wrote), Some(instance)) if wrote != instance => {
+            tracing::error!(%wrote, %instance, "the ledger is another instance's and is set aside");
+            drop(store);
+            std::fs::rename(&path, path.with_extension("foreign"))
+                .context("setting the ledger aside")?;
+            let (store, contents, _) = Store::open(&path)?;
+            Ok((store, contents))
+        }
+        _ => Ok((store, contents)),
+    }
+}
+
+fn listen(path: &Path) -> anyhow::Result<Listener> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("making {}", directory.display()))?;
+    }
+    Ok(Listener::bind(path)?)
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    // A thread of the agent that panics leaves pods waiting for ever; ending lets a fresh agent go on
+    // from the ledger.
+    let guarded = move || {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
+            std::process::exit(70);
+        }
+    };
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(guarded)
+        .with_context(|| format!("starting thread {name}"))?;
+    Ok(())
+}

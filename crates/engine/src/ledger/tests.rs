@@ -1,0 +1,83 @@
+//! The invariants no change may break, and rows that rebuild the ledger.
+
+use super::*;
+use model::ContainerId;
+
+fn key(name: &str) -> AttachmentKey {
+    AttachmentKey {
+        container: ContainerId::new(name).unwrap(),
+        interface: InterfaceName::new("eth0").unwrap(),
+    }
+}
+
+fn eni(id: &str) -> Change {
+    Change::Put(Entry::Eni(EniEntry {
+        id: EniId::new(id).unwrap(),
+        mac: Mac([0; 6]),
+        vswitch: VSwitchId::new("vsw-1").unwrap(),
+        stage: EniStage::Attached,
+        gateway: DualStack::default(),
+        subnet: DualStack::default(),
+    }))
+}
+
+fn address(eni: &str, state: AddressState) -> Change {
+    Change::Put(Entry::Address(AddressEntry {
+        address: "10.0.0.5".parse().unwrap(),
+        eni: EniId::new(eni).unwrap(),
+        primary: false,
+        state,
+        unseen: 0,
+        reserved: None,
+    }))
+}
+
+#[test]
+fn an_address_has_one_owner() {
+    let mut ledger = Ledger::default();
+    ledger.apply(&eni("eni-1")).unwrap();
+    ledger.apply(&eni("eni-2")).unwrap();
+    ledger
+        .apply(&address("eni-1", AddressState::Assigned { to: key("a") }))
+        .unwrap();
+    let before = ledger.clone();
+    for bad in [
+        address("eni-1", AddressState::Assigned { to: key("b") }),
+        address(
+            "eni-2",
+            AddressState::Idle {
+                since: Timestamp::EPOCH,
+            },
+        ),
+        Change::Delete(EntryKey::Address("10.0.0.5".parse().unwrap())),
+        Change::Delete(EntryKey::Eni(EniId::new("eni-1").unwrap())),
+    ] {
+        ledger.apply(&bad).unwrap_err();
+        assert_eq!(ledger, before, "a refused change changes nothing");
+    }
+}
+
+#[test]
+fn an_address_needs_its_eni() {
+    let error = Ledger::default()
+        .apply(&address("eni-1", AddressState::Fresh))
+        .unwrap_err();
+    assert!(matches!(error, Violation::NoSuchEni { .. }));
+}
+
+#[test]
+fn rows_written_down_in_any_order_rebuild_the_ledger() {
+    let mut ledger = Ledger::default();
+    let changes = [eni("eni-1"), address("eni-1", AddressState::Fresh)];
+    let mut rows = Vec::new();
+    for change in &changes {
+        ledger.apply(change).unwrap();
+        let Change::Put(entry) = change else {
+            unreachable!("all are puts")
+        };
+        let text = serde_json::to_string(entry).unwrap();
+        rows.push(serde_json::from_str(&text).unwrap());
+    }
+    rows.reverse();
+    assert_eq!(Ledger::restore(rows).unwrap(), ledger);
+}

@@ -1,0 +1,335 @@
+//! Taking away what nobody will ever take away: attachments whose DEL never comes, addresses kept from
+//! use for a pod that is gone, and rules and routes that belong to nobody.
+//!
+//! A live pod is never touched, whatever one view says: an attachment goes only when the kernel shows
+//! its sandbox gone *and* somebody else confirms it (the API server has no such pod, or the runtime
+//! made a newer sandbox for it), both twice and apart in time. A view that could not be had confirms
+//! nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use model::{
+    AttachmentKey, PodKey, PodUid, Timestamp,
+    net::{Link, Route, Rule},
+};
+
+use super::{
+    Node, Op,
+    message::{Action, KernelView, Leftovers, Notice, OpNumber},
+};
+use crate::{ledger::Attachment, netplan, retry::Backoff};
+
+/// How often the kernel is looked at when nothing is in doubt. It costs a few milliseconds, and what it
+/// finds has been there since a fault nobody saw.
+const LOOK_PERIOD: Duration = Duration::from_secs(300);
+
+/// How soon a doubt is looked at again, and how far apart two confirmations must be at least: longer
+/// than kubelet takes between a sandbox's end and its DEL, or its next ADD.
+const SECOND_LOOK: Duration = Duration::from_secs(30);
+
+/// Confirmations it takes.
+const CONFIRMATIONS: u8 = 2;
+
+/// What is in doubt.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    attachments: BTreeMap<AttachmentKey, Doubt>,
+    /// What the last look showed to belong to nobody.
+    leftovers: Leftovers,
+    removing: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    confirmed: u8,
+    last: Timestamp,
+}
+
+impl Node {
+    pub(super) fn drive_kernel_look(&mut self, now: Timestamp) {
+        if self.kernel.is_new() {
+            self.kernel.want();
+        }
+        if self.kernel.take_due(now) {
+            let number = self.start(Op::Kernel { sent: now });
+            self.out.emit(Action::ObserveKernel(number));
+        }
+    }
+
+    /// Whether the kernel routes the address to a pod that the ledger does not know.
+    pub(super) fn is_occupied(&self, address: IpAddr) -> bool {
+        self.occupied.contains_key(&address)
+    }
+
+    pub(super) fn kernel_seen(
+        &mut self,
+        now: Timestamp,
+        number: OpNumber,
+        result: Result<KernelView, String>,
+    ) {
+        let Some(Op::Kernel { sent }) = self.ops.remove(&number) else {
+            return;
+        };
+        let looks = self.kernel.failures + 1;
+        let view = match result {
+            Ok(view) => view,
+            Err(error) => {
+                let wait = self.wait(Backoff::CLOUD, looks);
+                self.kernel.again(now.after(wait), looks);
+                return self.notice(Notice::KernelFailed(format!(
+                    "looking at the node: {error}"
+                )));
+            }
+        };
+        self.kernel.answered();
+        self.doubt(now, sent, &view);
+        let leftovers = self.leftovers(sent, &view);
+        self.judge_occupied(&view, &leftovers);
+        self.judge_leftovers(leftovers);
+        let quiet = self.doubts.attachments.is_empty()
+            && self.occupied.values().all(|unseen| *unseen == 0)
+            && self.doubts.leftovers == Leftovers::default();
+        let wait = if quiet { LOOK_PERIOD } else { SECOND_LOOK };
+        self.kernel.again(now.after(wait), 0);
+    }
+
+    /// Looks for attachments whose sandbox the kernel does not have any more.
+    fn doubt(&mut self, now: Timestamp, sent: Timestamp, view: &KernelView) {
+        let suspects: Vec<Attachment> = self
+            .ledger
+            .attachments()
+            .filter(|it| it.created < sent && !self.work.contains_key(&it.key))
+            .filter(|it| self.is_gone(it, view))
+            .cloned()
+            .collect();
+        let known: BTreeSet<_> = suspects.iter().map(|it| &it.key).collect();
+        self.doubts.attachments.retain(|key, _| known.contains(key));
+        let mut ask = BTreeSet::new();
+        for suspect in &suspects {
+            let first = Doubt {
+                confirmed: 0,
+                last: now,
+            };
+            let key = suspect.key.clone();
+            self.doubts.attachments.entry(key).or_insert(first);
+            if self.superseded(suspect) {
+                self.confirm(now, suspect, "the runtime made a newer sandbox for the pod");
+            } else {
+                ask.insert(suspect.key.clone());
+            }
+        }
+        if !ask.is_empty() {
+            let pods = suspects.iter().filter(|it| ask.contains(&it.key));
+            let pods = pods.map(|it| it.pod.clone()).collect();
+            let number = self.start(Op::Pods(ask));
+            self.out.emit(Action::ListPods(number, pods));
+        }
+    }
+
+    /// Whether the kernel does not have the attachment's link any more: none has its name, or the one
+    /// that has is a newer sandbox's. One with a MAC that nobody knows may be the same link, renumbered
+    /// by other software of the node.
+    fn is_gone(&self, old: &Attachment, view: &KernelView) -> bool {
+        let named = |link: &&Link| link.name == old.host_link;
+        let Some(link) = view.links.iter().find(named) else {
+            return true;
+        };
+        self.ledger.attachments().any(|it| {
+            let newer = it.host_link == old.host_link && it.created > old.created;
+            newer && link.mac == netplan::pod_net(it, None).veth.host_mac
+        })
+    }
+
+    /// Whether a newer sandbox of the same pod stands with the same interface.
+    fn superseded(&self, old: &Attachment) -> bool {
+        self.ledger.attachments().any(|it| {
+            it.host_link == old.host_link
+                && it.pod == old.pod
+                && it.created > old.created
+                && !self.work.contains_key(&it.key)
+        })
+    }
+
+    pub(super) fn pods_listed(
+        &mut self,
+        now: Timestamp,
+        number: OpNumber,
+        result: Result<BTreeMap<PodKey, PodUid>, String>,
+    ) {
+        let Some(Op::Pods(asked)) = self.ops.remove(&number) else {
+            return;
+        };
+        // Who does not answer confirms nothing; the next look asks again.
+        let Ok(pods) = result else {
+            return;
+        };
+        for key in asked {
+            let Some(attachment) = self.ledger.attachment(&key).cloned() else {
+                continue;
+            };
+            let has = pods.get(&attachment.pod);
+            let lives = match &attachment.uid {
+                Some(uid) => has == Some(uid),
+                None => has.is_some(),
+            };
+            if lives {
+                self.doubts.attachments.remove(&key);
+            } else if !self.work.contains_key(&key) {
+                self.confirm(now, &attachment, "the API server does not have the pod");
+            }
+        }
+    }
+
+    fn confirm(&mut self, now: Timestamp, attachment: &Attachment, why: &str) {
+        let Some(doubt) = self.doubts.attachments.get_mut(&attachment.key) else {
+            return;
+        };
+        // The first counts at once, each further one only at a distance.
+        if doubt.confirmed > 0 && now.since(doubt.last) < SECOND_LOOK {
+            return;
+        }
+        (doubt.confirmed, doubt.last) = (doubt.confirmed + 1, now);
+        if doubt.confirmed < CONFIRMATIONS {
+            return;
+        }
+        self.doubts.attachments.remove(&attachment.key);
+        let (key, pod) = (attachment.key.clone(), attachment.pod.clone());
+        let why = format!("{why}, and its link {} is gone", attachment.host_link);
+        self.notice(Notice::Collected(key.clone(), pod, why));
+        self.remove(key, Vec::new(), 0);
+    }
+
+    /// Keeps from use what the kernel routes to strangers or still has rules for, and frees it when
+    /// that is gone.
+    fn judge_occupied(&mut self, view: &KernelView, leftovers: &Leftovers) {
+        let ruled = leftovers
+            .rules
+            .iter()
+            .filter_map(|rule| rule.from.or(rule.to));
+        let single = ruled.filter(|net| net.prefix_len() == net.max_prefix_len());
+        let seen: BTreeSet<IpAddr> = single
+            .map(|net| net.addr())
+            .chain(view.routed.clone())
+            .collect();
+        for address in &seen {
+            let held = self
+                .ledger
+                .attachments()
+                .any(|it| it.addresses.iter().any(|(_, held)| held == address));
+            if !held {
+                self.occupied.insert(*address, 0);
+            }
+        }
+        self.occupied.retain(|address, unseen| {
+            *unseen = match seen.contains(address) {
+                true => 0,
+                false => *unseen + 1,
+            };
+            *unseen < CONFIRMATIONS
+        });
+    }
+
+    fn judge_leftovers(&mut self, found: Leftovers) {
+        let again = Leftovers {
+            routes: &found.routes & &self.doubts.leftovers.routes,
+            rules: &found.rules & &self.doubts.leftovers.rules,
+        };
+        self.doubts.leftovers = found;
+        if again == Leftovers::default() || self.doubts.removing {
+            return;
+        }
+        self.doubts.removing = true;
+        let number = self.start(Op::Leftovers(again.clone()));
+        self.out.emit(Action::RemoveLeftovers(number, again));
+    }
+
+    /// What carries our mark and belongs to nobody. A rule of an address that is still routed to a pod
+    /// belongs to a pod the ledger lost, which must go on working; a route goes with its link, so only
+    /// one over the link of a known attachment can be left over.
+    fn leftovers(&self, sent: Timestamp, view: &KernelView) -> Leftovers {
+        let mut owned = Leftovers::default();
+        let mut links = BTreeSet::new();
+        for attachment in self.ledger.attachments() {
+            let settled = attachment.created < sent && !self.work.contains_key(&attachment.key);
+            let net = self.pod_net(attachment);
+            if settled && stands(attachment, view) {
+                links.insert(net.veth.host.clone());
+            }
+            owned.routes.extend(net.host_routes);
+            owned.rules.extend(net.host_rules);
+        }
+        let held = |net: IpNet| {
+            self.ledger.attachments().any(|it| {
+                let unsure = self.eni_link(&it.eni).is_none() || self.work.contains_key(&it.key);
+                unsure && it.addresses.iter().any(|(_, own)| net.contains(own))
+            })
+        };
+        let stray = |rule: &&Rule| {
+            let of = rule.from.or(rule.to);
+            let lives = of.is_none_or(|net| {
+                held(net) || view.routed.iter().any(|address| net.contains(address))
+            });
+            !lives && !owned.rules.contains(rule)
+        };
+        // What the plan gives to a live pod with another table is as stray as what nobody plans.
+        let misplaced = |rule: &&Rule| {
+            let of = rule.from.or(rule.to);
+            let planned = of.is_some_and(|net| {
+                let same = |own: &&Rule| own.from.or(own.to) == Some(net);
+                owned.rules.iter().any(|own| same(&own)) && !held(net)
+            });
+            planned && !owned.rules.contains(rule)
+        };
+        let over_known =
+            |route: &&Route| links.contains(&route.link) && !owned.routes.contains(route);
+        Leftovers {
+            routes: view.routes.iter().filter(over_known).cloned().collect(),
+            rules: view
+                .rules
+                .iter()
+                .filter(|rule| stray(rule) || misplaced(rule))
+                .cloned()
+                .collect(),
+        }
+    }
+
+    pub(super) fn leftovers_removed(&mut self, number: OpNumber, result: Result<(), String>) {
+        let Some(Op::Leftovers(removed)) = self.ops.remove(&number) else {
+            return;
+        };
+        self.doubts.removing = false;
+        match result {
+            Ok(()) => {
+                let routes = removed.routes.iter().map(|route| {
+                    format!(
+                        "route {} dev {} table {}",
+                        route.destination, route.link, route.table
+                    )
+                });
+                let rules = removed.rules.iter().map(|rule| {
+                    let of = rule.from.or(rule.to).map(|net| net.to_string());
+                    let of = of.unwrap_or_else(|| "all".into());
+                    format!("rule {} of {of} table {}", rule.priority, rule.table)
+                });
+                self.notice(Notice::LeftoversRemoved(routes.chain(rules).collect()));
+            }
+            Err(error) => {
+                self.notice(Notice::KernelFailed(format!("removing leftovers: {error}")));
+            }
+        }
+    }
+}
+
+/// Whether the node's end of the attachment's own link is there for certain: a newer sandbox of the pod
+/// has a link of the same name and another MAC.
+fn stands(attachment: &Attachment, view: &KernelView) -> bool {
+    let veth = netplan::pod_net(attachment, None).veth;
+    view.links
+        .iter()
+        .any(|link| link.name == veth.host && link.mac == veth.host_mac)
+}

@@ -1,0 +1,151 @@
+//! When addresses go back to the cloud, and which: what the pool held too many of for a while, and what
+//! nobody used for long.
+//!
+//! Pods come and go, and the pool with them. What is given back at the crest is asked for again in the
+//! trough, so only what was too much during all of a while goes back.
+
+use std::{net::IpAddr, time::Duration};
+
+use model::{EniId, Timestamp};
+
+use super::Node;
+use crate::ledger::{AddressEntry, AddressState, EniStage};
+
+/// Addresses one UnassignPrivateIpAddresses takes (ECS API, `PrivateIpAddress.N`, N up to 10).
+const UNASSIGN_MAX: u32 = 10;
+
+/// How long a surplus must stand. The usual reason of a short one is a rollout or a batch of jobs, whose
+/// pods come back within minutes; an address kept that long too much costs nothing but the address.
+const HOLD: Duration = Duration::from_secs(300);
+
+/// What was too much lately, and when idle addresses went back last.
+#[derive(Debug, Default)]
+pub(super) struct Surplus {
+    standing: Option<Standing>,
+    reclaim_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    since: Timestamp,
+    least: u32,
+}
+
+impl Surplus {
+    pub(super) fn forget(&mut self) {
+        self.standing = None;
+    }
+}
+
+impl Node {
+    pub(super) fn plan_surplus(&mut self, now: Timestamp) {
+        let most = self.config.idle_max.max(self.idle_floor());
+        let excess = self.idle(now).saturating_sub(most);
+        if excess == 0 || self.waiting_count() > 0 {
+            self.surplus.forget();
+        } else {
+            let standing = self.surplus.standing.get_or_insert(Standing {
+                since: now,
+                least: excess,
+            });
+            standing.least = standing.least.min(excess);
+            let Standing { since, least } = *standing;
+            if now.since(since) >= HOLD && self.give_idle_back(now, least, Duration::ZERO) > 0 {
+                self.surplus.forget();
+            }
+        }
+        self.reclaim(now);
+    }
+
+    /// Gives back what has been idle for as long as the configuration says, some at a time.
+    fn reclaim(&mut self, now: Timestamp) {
+        let Some(reclaim) = self.config.policy.reclaim else {
+            return;
+        };
+        let above = self.idle(now).saturating_sub(self.config.idle_min);
+        if above == 0 || self.surplus.reclaim_at > now || self.waiting_count() > 0 {
+            return;
+        }
+        if self.give_idle_back(now, above.min(reclaim.batch), reclaim.after) == 0 {
+            return;
+        }
+        // What nobody used for so long is not kept for a start that is over.
+        self.warm_left = 0;
+        let spread = u64::from(reclaim.jitter_per_mille) + 1;
+        let per_mille = u32::try_from(self.dice.roll() % spread).unwrap_or(0);
+        let interval = reclaim.interval + reclaim.interval * per_mille / 1000;
+        self.surplus.reclaim_at = now.after(interval);
+    }
+
+    /// Gives back up to `excess` addresses that were idle for `idle_for`: whole ENIs nobody uses first,
+    /// then single addresses. Says how many.
+    fn give_idle_back(&mut self, now: Timestamp, excess: u32, idle_for: Duration) -> u32 {
+        if self.ledger.intents().next().is_some() {
+            return 0;
+        }
+        let mut left = excess;
+        for (free, in_use, id) in self.enis_by_use(now, idle_for) {
+            if left == 0 {
+                break;
+            }
+            if in_use == 0 && free > 0 && free <= left {
+                left -= free;
+                self.set_stage(&id, EniStage::Detaching);
+                continue;
+            }
+            let spare = self
+                .ledger
+                .addresses_of(&id)
+                .filter(|entry| !entry.primary && self.spare(entry, now, idle_for));
+            let give: Vec<IpAddr> = spare
+                .map(|entry| entry.address)
+                .take(left.min(UNASSIGN_MAX) as usize)
+                .collect();
+            left -= u32::try_from(give.len()).unwrap_or(left);
+            for address in give {
+                self.set_address(address, AddressState::Releasing);
+            }
+        }
+        excess - left
+    }
+
+    fn spare(&self, entry: &AddressEntry, now: Timestamp, idle_for: Duration) -> bool {
+        let since = self.free_since(entry, now);
+        self.free_for_all(entry, now) && since.is_some_and(|since| now.since(since) >= idle_for)
+    }
+
+    /// Quiet ENIs, those with the fewest addresses in use first: (spare, not spare, id).
+    fn enis_by_use(&self, now: Timestamp, idle_for: Duration) -> Vec<(u32, u32, EniId)> {
+        let quiet = self.ledger.enis().filter(|eni| {
+            let busy = self
+                .progress
+                .get(&eni.id)
+                .is_some_and(|progress| progress.busy);
+            !busy && self.eni_usable(&eni.id) && !self.excluded(&eni.id)
+        });
+        let mut list: Vec<_> = quiet
+            .map(|eni| {
+                let (mut free, mut in_use) = (0, 0);
+                for entry in self.ledger.addresses_of(&eni.id) {
+                    match self.spare(entry, now, idle_for) {
+                        true => free += 1,
+                        false => in_use += 1,
+                    }
+                }
+                (free, in_use, eni.id.clone())
+            })
+            .collect();
+        list.sort_by_key(|(free, in_use, id)| (*in_use, *free, id.clone()));
+        list
+    }
+
+    pub(super) fn surplus_deadlines(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+        let held = self.surplus.standing.map(|it| it.since.after(HOLD));
+        let reclaim = self.config.policy.reclaim.and_then(|reclaim| {
+            let free = self.ledger.addresses();
+            let since = free.filter_map(|entry| self.free_since(entry, now)).min()?;
+            Some(since.after(reclaim.after).max(self.surplus.reclaim_at))
+        });
+        held.into_iter().chain(reclaim)
+    }
+}

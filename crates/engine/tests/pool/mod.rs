@@ -1,0 +1,8 @@
+//! The pool in full: what it does when something runs out, what it gives back and when, what it never
+//! touches, and what it takes away that nobody else would.
+
+mod collect;
+mod exhaustion;
+mod shape;
+mod sticky;
+mod strangers;

@@ -1,0 +1,89 @@
+//! What must hold after every step, and at rest.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use engine::ledger::AddressState;
+use model::AttachmentKey;
+
+use super::{Asked, World};
+
+impl World {
+    pub(crate) fn check(&self) {
+        let mut owners = BTreeMap::new();
+        for (key, addresses) in &self.given {
+            for address in addresses {
+                let other = owners.insert(*address, key);
+                assert!(
+                    other.is_none(),
+                    "{address} was given to {key} and {other:?}"
+                );
+            }
+        }
+        for key in self.given.keys() {
+            let leaving = self
+                .asked
+                .values()
+                .any(|asked| matches!(asked, Asked::Del(pod) if self.key(*pod) == *key));
+            let known = self.node.ledger().attachment(key).is_some();
+            assert!(
+                known || leaving || self.lost.contains(key),
+                "{key} lives and the ledger forgot it"
+            );
+        }
+        for attachment in self.node.ledger().attachments() {
+            for (_, address) in attachment.addresses.iter() {
+                let state = self
+                    .node
+                    .ledger()
+                    .address(*address)
+                    .map(|entry| &entry.state);
+                let held =
+                    matches!(state, Some(AddressState::Assigned { to }) if *to == attachment.key);
+                assert!(held, "{address} of {} is {state:?}", attachment.key);
+            }
+        }
+    }
+
+    pub(crate) fn check_at_rest(&self) {
+        self.check();
+        let ledger = self.node.ledger();
+        assert_eq!(self.disk, *ledger, "what is in memory is on disk");
+        assert_eq!(ledger.intents().count(), 0, "no call is open");
+        assert_eq!(self.view().waiting, 0);
+        let ours: BTreeMap<_, BTreeSet<IpAddr>> = ledger
+            .enis()
+            .map(|eni| {
+                let addresses = ledger.addresses_of(&eni.id).map(|entry| entry.address);
+                (eni.id.clone(), addresses.collect())
+            })
+            .collect();
+        assert_eq!(
+            ours,
+            self.cloud.secondary_enis(),
+            "the ledger agrees with the cloud"
+        );
+        let attached: BTreeSet<_> = ledger
+            .attachments()
+            .map(|attachment| &attachment.key)
+            .collect();
+        let not_lost = |key: &&AttachmentKey| !self.lost.contains(*key);
+        assert_eq!(
+            attached,
+            self.kernel.links.keys().filter(not_lost).collect(),
+            "the ledger agrees with the kernel"
+        );
+        assert_eq!(
+            attached,
+            self.given.keys().filter(not_lost).collect(),
+            "the ledger agrees with the runtime"
+        );
+        let living: BTreeSet<IpAddr> = self.kernel.routed();
+        for rule in &self.kernel.rules {
+            let of = rule.from.or(rule.to).unwrap().addr();
+            assert!(living.contains(&of), "{rule:?} belongs to nobody");
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! The checks, in the order in which they build on each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::rig::{Lab, NODES, POOL, level, list, until};
+
+/// Pods of the Deployment.
+const PODS: usize = 40;
+/// The image of everything that runs in a pod here.
+const IMAGE: &str = "terway-rs/probe:v0.1.0";
+/// A port of the node that a pod asks for.
+const HOST_PORT: u16 = 18080;
+
+/// What is claimed, and the check of it.
+type Check = (&'static str, fn(&Lab));
+
+/// All of them.
+pub(crate) const ALL: [Check; 9] = [
+    ("nodes without the product are not ready", not_ready),
+    ("the manifests make them ready", installed),
+    ("forty pods get addresses of the pods' vSwitches", deployed),
+    ("they reach each other", connected),
+    ("a ClusterIP and a NodePort lead to them", services),
+    ("a port of the node leads to its pod", host_port),
+    (
+        "GAP: answers to who came in by the node's own ENI leave by the pod's",
+        asymmetric,
+    ),
+    (
+        "kubelet, containerd and agent are killed under traffic",
+        killed,
+    ),
+    ("the account is as before when the pods are gone", settled),
+];
+
+fn not_ready(lab: &Lab) {
+    for node in lab.get(&["nodes"]) {
+        let ready = condition(&node, "Ready");
+        let message = ready["message"].as_str().unwrap_or_default();
+        assert!(
+            ready["status"] == "False" && message.contains("cni"),
+            "{ready}"
+        );
+        let labels = &node["metadata"]["labels"];
+        let zone = labels["topology.kubernetes.io/zone"]
+            .as_str()
+            .unwrap_or_default();
+        assert!(zone.starts_with("cn-hangzhou-"), "{labels}");
+    }
+}
+
+fn installed(lab: &Lab) {
+    lab.run_ok(&["install"]);
+    until("every node is ready", || {
+        let nodes = lab.get(&["nodes"]);
+        let ready = |node: &Value| condition(node, "Ready")["status"] == "True";
+        level(nodes.iter().all(ready), agents(lab))
+    });
+    until("every agent is ready", || {
+        let set = &lab.get(&["daemonset", "terway", "--namespace=kube-system"])[0]["status"];
+        level(set["numberReady"] == NODES.len(), set)
+    });
+    at_rest(lab);
+}
+
+fn deployed(lab: &Lab) {
+    lab.apply(&json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "echo" },
+        "spec": {
+            "replicas": PODS,
+            "selector": { "matchLabels": { "app": "echo" } },
+            "template": {
+                "metadata": { "labels": { "app": "echo" } },
+                "spec": {
+                    "terminationGracePeriodSeconds": 1,
+                    "containers": [{
+                        "name": "main", "image": IMAGE, "args": ["serve"],
+                        "readinessProbe": { "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 1 },
+                    }],
+                },
+            },
+        },
+    }));
+    let pods = echoes(lab);
+    let addresses: BTreeSet<&str> = pods.iter().map(address).collect();
+    assert_eq!(addresses.len(), PODS, "no two pods have one address");
+    let status = lab.status();
+    for node in list(&status["nodes"]) {
+        let mine: Vec<&Value> = pods
+            .iter()
+            .filter(|pod| pod["spec"]["nodeName"] == node["name"])
+            .collect();
+        assert!(!mine.is_empty(), "{} has no pod", node["name"]);
+        let owned: BTreeSet<&str> = list(&node["enis"])
+            .filter(|eni| {
+                eni["vswitch"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with("vsw-bp1labpods")
+            })
+            .flat_map(|eni| list(&eni["secondary"]).chain([&eni["primary"]]))
+            .map(|address| address.as_str().unwrap())
+            .collect();
+        for pod in mine {
+            assert!(
+                owned.contains(address(pod)),
+                "{} is no address of {}",
+                address(pod),
+                node["name"]
+            );
+        }
+    }
+}
+
+fn connected(lab: &Lab) {
+    let pods = echoes(lab);
+    for node in NODES {
+        let from = name(on(&pods, node));
+        for to in &pods {
+            let target = format!("{}:8080", address(to));
+            let report = lab.probe(
+                from,
+                &["tcp", &target, "--count", "3", "--interval-ms", "1"],
+            );
+            let report = report.unwrap_or_else(|why| panic!("{from} to {}: {why}", name(to)));
+            assert_eq!(report["lost"], 0, "{from} to {}", name(to));
+        }
+    }
+    let (from, to) = (name(on(&pods, NODES[0])), address(on(&pods, NODES[1])));
+    let url = format!("http://{to}:8080/bytes?n=10000000");
+    lab.probe(from, &["get", &url, "--digest"])
+        .unwrap_or_else(|why| panic!("{why}"));
+}
+
+fn services(lab: &Lab) {
+    let pods = echoes(lab);
+    lab.apply(&service("echo", json!({ "app": "echo" }), json!({})));
+    let address = cluster_ip(lab, "echo");
+    let url = format!("http://{address}:80/");
+    for node in NODES {
+        let from = name(on(&pods, node));
+        let mut answered = BTreeSet::new();
+        until("the Service leads to its pods from a pod", || {
+            lab.probe(from, &["get", &url])
+        });
+        for _ in 0..20 {
+            let said = lab
+                .probe(from, &["get", &url])
+                .unwrap_or_else(|why| panic!("{why}"));
+            answered.insert(said["local"].as_str().unwrap().to_owned());
+        }
+        assert!(
+            answered.len() > 1,
+            "all of 20 requests went to {answered:?}"
+        );
+        until("it does from the node too", || {
+            lab.probe_on(node, &["get", &url])
+        });
+    }
+    // Every node leads to every pod, and to answer it puts its own address for who asked.
+    lab.apply(&service(
+        "spread",
+        json!({ "app": "echo" }),
+        json!({ "type": "NodePort" }),
+    ));
+    let port = node_port(lab, "spread");
+    for (asks, asked) in [(NODES[0], NODES[1]), (NODES[1], NODES[0])] {
+        let url = format!("http://{}:{port}/", node_address(lab, asked));
+        until("a NodePort answers on both nodes", || {
+            lab.probe_on(asks, &["get", &url])
+        });
+    }
+}
+
+fn host_port(lab: &Lab) {
+    let ports = json!({ "ports": [{ "containerPort": 8080, "hostPort": HOST_PORT }] });
+    lab.apply(&pod("ported", NODES[0], ports));
+    let own = ready(lab, "ported");
+    let url = format!("http://{}:{HOST_PORT}/", node_address(lab, NODES[0]));
+    let said = lab
+        .probe_on(NODES[0], &["get", &url])
+        .unwrap_or_else(|why| panic!("{why}"));
+    assert!(said["local"].as_str().unwrap().starts_with(&own), "{said}");
+}
+
+/// What comes to the node's address and is sent on to a pod unmasqueraded (a port of the node, a NodePort
+/// with externalTrafficPolicy Local) is answered by the pod's ENI with the node's address, which a cloud
+/// that checks sources drops. Mending it is work to be done; whoever has done it finds this check red and
+/// makes claims of it.
+fn asymmetric(lab: &Lab) {
+    let only_local = json!({ "type": "NodePort", "externalTrafficPolicy": "Local" });
+    lab.apply(&service("local", json!({ "pod": "ported" }), only_local));
+    let (port, node) = (node_port(lab, "local"), node_address(lab, NODES[0]));
+    until("the node without the pod refuses", || {
+        let other = format!("http://{}:{port}/", node_address(lab, NODES[1]));
+        let asked = lab.probe_on(NODES[0], &["get", &other, "--timeout-ms", "1000"]);
+        level(asked.is_err(), format!("{asked:?}"))
+    });
+    for port in [port, HOST_PORT.to_string()] {
+        let before = spoofed(lab, NODES[0]);
+        let url = format!("http://{node}:{port}/");
+        let asked = lab.probe_on(NODES[1], &["get", &url, "--timeout-ms", "2000"]);
+        assert!(asked.is_err(), "the way back is symmetric now: {asked:?}");
+        assert!(
+            spoofed(lab, NODES[0]) > before,
+            "port {port}: something else is wrong: {asked:?}"
+        );
+    }
+}
+
+/// Packets of a node that the cloud dropped because their source is not their ENI's.
+fn spoofed(lab: &Lab, node: &str) -> u64 {
+    let node = lab.node(node);
+    list(&node["enis"])
+        .filter_map(|eni| eni["counters"]["spoofed"].as_u64())
+        .sum()
+}
+
+fn node_address(lab: &Lab, node: &str) -> String {
+    lab.node(node)["address"].as_str().unwrap().to_owned()
+}
+
+fn node_port(lab: &Lab, service: &str) -> String {
+    lab.get(&["service", service])[0]["spec"]["ports"][0]["nodePort"].to_string()
+}
+
+fn killed(lab: &Lab) {
+    let pods = echoes(lab);
+    let (from, to) = (on(&pods, NODES[0]), on(&pods, NODES[1]));
+    for (at, component) in ["kubelet", "containerd", "terwayd"].into_iter().enumerate() {
+        let target = format!("{}:8080", address(to));
+        let stream = ["udp", &target, "--count", "400", "--interval-ms", "10"];
+        let stream = lab.probe_beside(name(from), &stream);
+        for node in NODES {
+            lab.run_ok(&["kill", node, component]);
+        }
+        let newcomer = format!("newcomer-{at}");
+        lab.apply(&pod(&newcomer, NODES[0], json!({})));
+        let output = stream.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success() && said.contains("\"lost\":0"),
+            "{component}: {output:?}"
+        );
+        let there = ready(lab, &newcomer);
+        let reached = lab.probe(name(to), &["tcp", &format!("{there}:8080"), "--count", "3"]);
+        reached.unwrap_or_else(|why| panic!("after {component} was killed: {why}"));
+    }
+    until("every agent is ready again", || {
+        let set = &lab.get(&["daemonset", "terway", "--namespace=kube-system"])[0]["status"];
+        level(set["numberReady"] == NODES.len(), set)
+    });
+}
+
+fn settled(lab: &Lab) {
+    lab.kubectl(&[
+        "delete",
+        "deployment,service",
+        "--selector=!component",
+        "--wait=false",
+    ]);
+    lab.kubectl(&["delete", "pods", "--all", "--wait=false"]);
+    until("every pod is gone", || {
+        let left = lab.get(&["pods"]);
+        level(left.is_empty(), left.len())
+    });
+    at_rest(lab);
+}
+
+/// Every node has one ENI for pods, holds its pool and nothing else, and its kernel no trace of a pod.
+fn at_rest(lab: &Lab) {
+    until("pools and cloud agree, and are at rest", || {
+        let status = lab.status();
+        level(
+            status["detached"] == json!([]) && status["failures"] == json!([]),
+            &status["detached"],
+        )?;
+        for node in list(&status["nodes"]) {
+            let pool = &node["pool"];
+            let busy = ["assigned", "resting", "waiting", "open_calls"]
+                .into_iter()
+                .filter(|what| pool[*what].as_u64() != Some(0));
+            let busy: Vec<_> = busy.collect();
+            let held: usize = list(&node["enis"])
+                .filter(|eni| eni["kind"] == "Secondary")
+                .map(|eni| 1 + list(&eni["secondary"]).count())
+                .sum();
+            let idle = pool["idle"].as_u64();
+            let calm = busy.is_empty() && idle == Some(POOL) && Some(held as u64) == idle;
+            level(
+                calm,
+                format!(
+                    "{}: {held} in the cloud, busy {busy:?}, {pool}",
+                    node["name"]
+                ),
+            )?;
+        }
+        Ok(())
+    });
+}
+
+/// The pods of the Deployment, when all are ready.
+fn echoes(lab: &Lab) -> Vec<Value> {
+    until("every pod of the Deployment is ready", || {
+        let mut pods = lab.get(&["pods", "--selector=app=echo"]);
+        pods.retain(|pod| condition(pod, "Ready")["status"] == "True");
+        match pods.len() {
+            PODS => Ok(pods),
+            other => Err(format!("{other} of {PODS} are ready")),
+        }
+    })
+}
+
+/// The address of a pod, when it is ready.
+fn ready(lab: &Lab, pod: &str) -> String {
+    until("the pod is ready", || {
+        let pod = &lab.get(&["pod", pod])[0];
+        let ready = condition(pod, "Ready");
+        level(ready["status"] == "True", &pod["status"])?;
+        Ok(address(pod).to_owned())
+    })
+}
+
+/// What the agents' pods say of themselves.
+fn agents(lab: &Lab) -> String {
+    let pods = lab.get(&["pods", "--namespace=kube-system", "--selector=app=terway"]);
+    let statuses: BTreeMap<&str, &Value> = pods
+        .iter()
+        .map(|pod| (name(pod), &pod["status"]["containerStatuses"]))
+        .collect();
+    format!("{statuses:?}")
+}
+
+fn pod(name: &str, node: &str, ports: Value) -> Value {
+    let mut container = json!({
+        "name": "main", "image": IMAGE, "args": ["serve"],
+        "readinessProbe": { "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 1 },
+    });
+    if !ports["ports"].is_null() {
+        container["ports"] = ports["ports"].clone();
+    }
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "labels": { "pod": name } },
+        "spec": { "nodeName": node, "terminationGracePeriodSeconds": 1, "containers": [container] },
+    })
+}
+
+fn service(name: &str, selector: Value, more: Value) -> Value {
+    let mut spec = json!({
+        "selector": selector,
+        "ports": [{ "port": 80, "targetPort": 8080, "protocol": "TCP" }],
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        spec[key] = value.clone();
+    }
+    json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": name }, "spec": spec })
+}
+
+fn cluster_ip(lab: &Lab, service: &str) -> String {
+    let service = &lab.get(&["service", service])[0];
+    service["spec"]["clusterIP"].as_str().unwrap().to_owned()
+}
+
+fn on<'a>(pods: &'a [Value], node: &str) -> &'a Value {
+    let found = pods.iter().find(|pod| pod["spec"]["nodeName"] == node);
+    found.unwrap_or_else(|| panic!("no pod on {node}"))
+}
+
+fn name(pod: &Value) -> &str {
+    pod["metadata"]["name"].as_str().unwrap()
+}
+
+fn address(pod: &Value) -> &str {
+    pod["status"]["podIP"].as_str().unwrap_or_default()
+}
+
+fn condition(object: &Value, name: &str) -> Value {
+    let mut conditions = list(&object["status"]["conditions"]);
+    conditions
+        .find(|condition| condition["type"] == name)
+        .cloned()
+        .unwrap_or_default()
+}

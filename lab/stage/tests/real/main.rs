@@ -1,0 +1,48 @@
+//! The product in a real Kubernetes: one lab, brought up without it, and checks that build on each other.
+//!
+//! Runs where `TERWAY_KUBERNETES` names a directory with the programs of a Kubernetes (`cargo xtask test
+//! --tier real-k8s` does), with the images of `cargo xtask image`. Without the variable it says so.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a check that cannot go on fails; clippy exempts test functions, not their helpers"
+)]
+
+mod checks;
+mod rig;
+
+use std::{env, path::PathBuf, process::ExitCode, time::Instant};
+
+use rig::Lab;
+
+/// Names the directory of programs.
+const KUBERNETES: &str = "TERWAY_KUBERNETES";
+
+fn main() -> ExitCode {
+    let Some(kubernetes) = env::var_os(KUBERNETES) else {
+        println!("not run: {KUBERNETES} is not set; `cargo xtask test --tier real-k8s` sets it");
+        return ExitCode::SUCCESS;
+    };
+    if env::args().any(|argument| argument == "--list") {
+        for (name, _) in checks::ALL {
+            println!("{name}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let begun = Instant::now();
+    let lab = Lab::up(&PathBuf::from(kubernetes));
+    println!(
+        "two nodes without the product: {:.1} s",
+        begun.elapsed().as_secs_f32()
+    );
+    for (name, check) in checks::ALL {
+        let begun = Instant::now();
+        println!("{name} ...");
+        check(&lab);
+        println!("{name} ... ok, {:.1} s", begun.elapsed().as_secs_f32());
+    }
+    let begun = Instant::now();
+    lab.down_leaves_nothing();
+    println!("nothing is left: {:.1} s", begun.elapsed().as_secs_f32());
+    ExitCode::SUCCESS
+}
