@@ -94,5 +94,11 @@ pub(crate) fn stand_by() -> std::io::Error {
     if !arguments.iter().any(|argument| argument == STANDBY) {
         arguments.push(STANDBY.into());
     }
-    Command::new("/proc/self/exe").args(arguments).exec()
+    // By its own path, so that it keeps its name; that fails when the file was replaced meanwhile.
+    let again = |program: &Path| Command::new(program).args(&arguments).exec();
+    if let Ok(path) = std::env::current_exe() {
+        let error = again(&path);
+        tracing::warn!(%error, path = %path.display(), "cannot start anew by path");
+    }
+    again(Path::new("/proc/self/exe"))
 }

@@ -3,7 +3,7 @@
 
 use std::{fmt::Debug, future::Future, path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, Client, Config, Resource,
@@ -121,9 +121,10 @@ impl Cluster {
                 Config::from_custom_kubeconfig(file, &options).await?
             }
             None if place.context.is_some() => Config::from_kubeconfig(&options).await?,
-            None => Config::infer().await.context(
-                "no kubeconfig (--kubeconfig, KUBECONFIG, ~/.kube/config) and no service account",
-            )?,
+            // What lies below says the same twice and no more.
+            None => Config::infer().await.map_err(|_| {
+                anyhow!("no kubeconfig (--kubeconfig, KUBECONFIG, ~/.kube/config) and no service account")
+            })?,
         };
         config.connect_timeout = Some(CONNECT);
         Ok(Self {

@@ -270,7 +270,9 @@ fn settled(lab: &Lab) {
     at_rest(lab);
 }
 
-/// Every node has one ENI for pods, holds its pool and nothing else, and its kernel no trace of a pod.
+/// No pod holds anything, and what the cloud counts on each node is idle in its pool, address by address: nothing is
+/// lost between the two. How much a pool keeps for how long is not asked here; surplus goes back after
+/// five minutes (docs/configuration.md), which the engine's tests and the simulator show without waiting.
 fn at_rest(lab: &Lab) {
     until("pools and cloud agree, and are at rest", || {
         let status = lab.status();
@@ -289,7 +291,8 @@ fn at_rest(lab: &Lab) {
                 .map(|eni| 1 + list(&eni["secondary"]).count())
                 .sum();
             let idle = pool["idle"].as_u64();
-            let calm = busy.is_empty() && idle == Some(POOL) && Some(held as u64) == idle;
+            let kept = idle.is_some_and(|idle| idle >= POOL);
+            let calm = busy.is_empty() && kept && Some(held as u64) == idle;
             level(
                 calm,
                 format!(

@@ -156,18 +156,28 @@ fn tried(facts: &Facts) -> Vec<(u64, String)> {
 }
 
 fn unasked(facts: &Facts) -> Vec<String> {
-    let mut list = Vec::new();
-    let mut note = |what: &str, why: Option<&String>| {
-        list.extend(why.map(|why| format!("{what}: {}", crate::text::foreign(why))));
+    let asked = [
+        ("the pod", reason(&facts.pod)),
+        ("its node", reason(&facts.node)),
+        ("the agent's pod", reason(&facts.agent_pod)),
+        ("DaemonSet terway", reason(&facts.daemonset)),
+        ("ConfigMap eni-config", reason(&facts.config)),
+        ("events", reason(&facts.events)),
+        ("the node's agent", reason(&facts.agent)),
+    ];
+    // One cause, such as an API server that is away, is said once with all it hides.
+    let mut list: Vec<(Vec<&str>, &String)> = Vec::new();
+    for (what, why) in asked {
+        let Some(why) = why else { continue };
+        match list.iter_mut().find(|(_, known)| *known == why) {
+            Some((all, _)) => all.push(what),
+            None => list.push((vec![what], why)),
+        }
+    }
+    let line = |(all, why): (Vec<&str>, &String)| {
+        format!("{}: {}", all.join(", "), crate::text::foreign(why))
     };
-    note("the pod", reason(&facts.pod));
-    note("its node", reason(&facts.node));
-    note("the agent's pod", reason(&facts.agent_pod));
-    note("DaemonSet terway", reason(&facts.daemonset));
-    note("ConfigMap eni-config", reason(&facts.config));
-    note("events", reason(&facts.events));
-    note("the node's agent", reason(&facts.agent));
-    list
+    list.into_iter().map(line).collect()
 }
 
 fn reason<T>(seen: &Seen<T>) -> Option<&String> {
