@@ -6,7 +6,6 @@
     reason = "a test that cannot go on fails; clippy exempts test functions, not their helpers"
 )]
 
-mod handover;
 mod rig;
 mod verbs;
 mod waves;

@@ -329,7 +329,7 @@ impl Plugin<'_> {
 }
 
 impl Lab {
-    pub(crate) fn command_on(&self, node: &str) -> Command {
+    fn command_on(&self, node: &str) -> Command {
         let pid = self.node(node)["pid"].to_string();
         let mut nsenter = Command::new("nsenter");
         for (flag, file) in [
