@@ -53,6 +53,32 @@ pub(crate) enum DynamicError {
     Unusable { config_map: String, why: String },
 }
 
+/// What is known of the node's own part of the configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Own {
+    /// Nothing: the API server has not answered yet. The cluster's configuration alone may be the wrong one.
+    Unknown,
+    /// What the node's label names, or that it names nothing.
+    Known(Option<Overlay>),
+}
+
+impl Own {
+    /// The node's part, as far as it is known to have one.
+    pub(crate) fn overlay(&self) -> Option<&Overlay> {
+        match self {
+            Own::Unknown => None,
+            Own::Known(overlay) => overlay.as_ref(),
+        }
+    }
+
+    /// Who may not read the label has no configuration by label; one that is known already stays.
+    pub(crate) fn refused(&mut self, error: &DynamicError) {
+        if *self == Own::Unknown && matches!(error, DynamicError::Forbidden { .. }) {
+            *self = Own::Known(None);
+        }
+    }
+}
+
 impl DynamicError {
     /// Whether nothing but a person's change will make it go away.
     pub(crate) fn is_standing(&self) -> bool {

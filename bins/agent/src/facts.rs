@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cause::chain,
-    config::{Fixed, Overlay, Settings, SettingsError},
+    config::{Fixed, Settings, SettingsError},
     driver::Message,
-    dynamic,
+    dynamic::{self, Own},
     health::Health,
     notices::Notices,
     pods::Pods,
@@ -25,8 +25,9 @@ use crate::{
 /// What asking the cloud for the node's facts may take, each time.
 const BUDGET: Duration = Duration::from_secs(30);
 
-/// What the first look at the metadata service may delay a restart that could do without.
-const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// What one first look at the metadata service, or at the node's own configuration, may delay a restart
+/// that could do without.
+pub(crate) const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// How often a failed attempt is repeated: a pod that waits for the first start loses this much.
 const RETRY: Duration = Duration::from_secs(2);
@@ -198,7 +199,7 @@ pub(crate) struct Running {
     pub(crate) config: Config,
     /// What was taken up at the start; nothing when there was no `eni_conf`.
     pub(crate) fixed: Option<Fixed>,
-    pub(crate) overlay: Option<Overlay>,
+    pub(crate) own: Own,
 }
 
 impl Watch {
@@ -206,38 +207,54 @@ impl Watch {
     /// were asked for anew, when the file changes, and when the node's own configuration does. One that
     /// makes no sense changes nothing and is complained about once.
     pub(crate) async fn run(self, mut running: Running) {
-        let first = Settings::load(&self.path, running.overlay.as_ref()).ok();
+        let first = Settings::load(&self.path, running.own.overlay()).ok();
         let known = discover(first.as_ref(), &self.metadata).await;
         let (mut complaint, mut restart) = (String::new(), None);
         let mut looked = tokio::time::Instant::now();
         loop {
             let mut trouble = None;
-            if looked.elapsed() >= dynamic::PERIOD {
+            if running.own == Own::Unknown || looked.elapsed() >= dynamic::PERIOD {
                 looked = tokio::time::Instant::now();
                 match dynamic::overlay(&self.client, &self.node).await {
-                    Ok(overlay) => running.overlay = overlay,
-                    Err(error) if error.is_standing() => trouble = Some(chain(&error)),
+                    Ok(overlay) => running.own = Own::Known(overlay),
+                    Err(error) if error.is_standing() => {
+                        running.own.refused(&error);
+                        trouble = Some(chain(&error));
+                    }
                     Err(error) => tracing::debug!(error = %chain(&error), "kept as it is"),
                 }
             }
-            match Settings::load(&self.path, running.overlay.as_ref()) {
-                Ok(settings) => {
-                    self.pods.set_sticky_kinds(&settings.sticky_kinds);
-                    self.compare_fixed(&settings, running.fixed.as_ref(), &mut restart);
-                    let config = config(&settings, &known);
-                    if running.config != config {
-                        let message = Message::Configured(Box::new(config.clone()), known.clone());
-                        // Refused only when the queue is full; then the next round says it.
-                        if self.driver.try_send(message).is_ok() {
-                            running.config = config;
-                        }
-                    }
-                }
-                Err(error) => trouble = Some(chain(&error)),
+            if let Err(error) = self.apply(&mut running, &known, &mut restart) {
+                trouble = Some(chain(&error));
             }
             self.complain(trouble, &mut complaint, looked);
             tokio::time::sleep(WATCH_PERIOD).await;
         }
+    }
+
+    /// Takes up the file as it is now. Without the node's own part what runs stays: the cluster's alone
+    /// could move the node's pods to other vSwitches.
+    fn apply(
+        &self,
+        running: &mut Running,
+        known: &Known,
+        restart: &mut Option<Fixed>,
+    ) -> Result<(), SettingsError> {
+        let Own::Known(overlay) = &running.own else {
+            return Ok(());
+        };
+        let settings = Settings::load(&self.path, overlay.as_ref())?;
+        self.pods.set_sticky_kinds(&settings.sticky_kinds);
+        self.compare_fixed(&settings, running.fixed.as_ref(), restart);
+        let config = config(&settings, known);
+        if running.config != config {
+            let message = Message::Configured(Box::new(config.clone()), known.clone());
+            // Refused only when the queue is full; then the next round says it.
+            if self.driver.try_send(message).is_ok() {
+                running.config = config;
+            }
+        }
+        Ok(())
     }
 
     fn complain(

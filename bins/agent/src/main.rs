@@ -1,6 +1,7 @@
 //! The node agent: wires the node machine of `engine` to the plugin's socket, the store, the kernel,
 //! the cloud and the API server. No decision is taken here.
 
+mod begin;
 mod calls;
 mod card;
 mod cause;

@@ -1,31 +1,27 @@
 //! `terwayd run`: everything the agent consists of, started in the order in which it is needed.
 
 use std::{
-    collections::BTreeSet,
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, mpsc},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context, bail};
 use clap::Args;
 use cloud::Metadata;
-use engine::{
-    ledger::Ledger,
-    node::{Config, Node},
-};
+use engine::node::{Config, Node};
 use wire::{SOCKET_PATH, TOMBSTONE_DIR, socket::Listener};
 
 use crate::{
+    begin::{Begun, Outside, begin},
     calls::Cloud,
     card::Card,
-    cause, cniconf,
-    config::{self, Overlay, Settings},
+    cniconf,
+    config::Settings,
     driver::{self, Driver},
-    dynamic,
-    facts::{self, Known},
+    dynamic::Own,
+    facts,
     health::{Health, Part},
     incumbent, kernel,
     metrics::Metrics,
@@ -33,11 +29,7 @@ use crate::{
     observe::{self, Address, Door},
     plugin,
     pods::Pods,
-    store::{self, Store},
 };
-
-/// How often a missing `eni_conf` is looked for. kubelet brings a new ConfigMap within a minute.
-const CONFIG_PERIOD: Duration = Duration::from_secs(1);
 
 /// The number of CAP_NET_ADMIN (include/uapi/linux/capability.h).
 const CAP_NET_ADMIN: u64 = 12;
@@ -95,10 +87,14 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
         ledger,
         occupied,
         settings,
-        overlay,
+        own,
         known,
         config,
-    } = begin(&runtime, &arguments, &outside)?;
+    } = begin(
+        &runtime,
+        (&arguments.config, &arguments.state, &arguments.node_name),
+        &outside,
+    )?;
     let client = facts::client(settings.as_ref(), &known.region, &metadata)?;
 
     let (outbox, inbox) = mpsc::sync_channel(driver::QUEUE_MAX);
@@ -121,7 +117,7 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
         notices: notices.clone(),
         pods: Arc::clone(&pods),
     };
-    follow(&runtime, watch, &config, settings.as_ref(), overlay);
+    follow(&runtime, watch, &config, settings.as_ref(), own);
 
     let card = Card::new(arguments.node_name, started_seconds, config.clone(), known);
     let cloud = Arc::new(Cloud {
@@ -182,80 +178,13 @@ fn open_door(
     door
 }
 
-/// What the agent stands between.
-struct Outside<'a> {
-    kube: &'a kube::Client,
-    metadata: &'a Arc<Metadata>,
-    notices: &'a Notices,
-    health: &'a Health,
-}
-
-/// What the machine begins with.
-struct Begun {
-    store: Store,
-    ledger: Ledger,
-    occupied: BTreeSet<IpAddr>,
-    settings: Option<Settings>,
-    /// The node's own part of the configuration.
-    overlay: Option<Overlay>,
-    known: Known,
-    config: Config,
-}
-
-/// Opens the ledger, and finds out what this node is and how it is configured; waits for what it
-/// cannot do without.
-fn begin(
-    runtime: &tokio::runtime::Runtime,
-    arguments: &RunArgs,
-    outside: &Outside<'_>,
-) -> anyhow::Result<Begun> {
-    let instance = runtime.block_on(facts::instance_now(outside.metadata));
-    let (store, contents) = open_store(&arguments.state, instance)?;
-    let ledger =
-        Ledger::restore(contents.rows).context("the ledger's rows contradict each other")?;
-    let mut netlink = datapath::Netlink::open().context("opening netlink on the node")?;
-    let occupied = kernel::occupied(&mut netlink).context("reading the node's routes")?;
-    outside.health.stands(Part::Ledger);
-
-    let overlay = own_configuration(
-        runtime,
-        (outside.kube, &arguments.node_name),
-        contents.config.is_some(),
-        outside.notices,
-    );
-    let settings = settings(
-        &arguments.config,
-        overlay.as_ref().and_then(Option::as_ref),
-        contents.config.is_some(),
-        outside.notices,
-        outside.health,
-    );
-    let known = match contents.known {
-        Some(known) => known,
-        None => runtime.block_on(facts::discover(settings.as_ref(), outside.metadata)),
-    };
-    let whole = overlay.is_some();
-    let config = first_config(settings.as_ref(), whole, contents.config, &known)?;
-    store.keep(&config, &known)?;
-    outside.health.stands(Part::Configuration);
-    Ok(Begun {
-        store,
-        ledger,
-        occupied,
-        settings,
-        overlay: overlay.flatten(),
-        known,
-        config,
-    })
-}
-
 /// Follows the pods of the node and the configuration, for ever.
 fn follow(
     runtime: &tokio::runtime::Runtime,
     watch: facts::Watch,
     config: &Config,
     settings: Option<&Settings>,
-    overlay: Option<Overlay>,
+    own: Own,
 ) {
     if let Some(settings) = settings {
         watch.pods.set_sticky_kinds(&settings.sticky_kinds);
@@ -265,7 +194,7 @@ fn follow(
     runtime.spawn(watch.run(facts::Running {
         config: config.clone(),
         fixed: settings.map(Settings::fixed),
-        overlay,
+        own,
     }));
 }
 
@@ -283,22 +212,6 @@ fn async_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("starting the runtime")
-}
-
-/// What the machine begins with. The cluster's `eni_conf` alone is not the `whole` configuration of a
-/// node that has a part of its own.
-fn first_config(
-    settings: Option<&Settings>,
-    whole: bool,
-    earlier: Option<Config>,
-    known: &Known,
-) -> anyhow::Result<Config> {
-    match (settings, earlier) {
-        (Some(_), Some(config)) if !whole => Ok(config),
-        (Some(settings), _) => Ok(facts::config(settings, known)),
-        (None, Some(config)) => Ok(config),
-        (None, None) => bail!("there is no configuration to go on with"),
-    }
 }
 
 /// Ends the process as soon as it is told to. Nothing has to be put away: what must survive is on disk.
@@ -335,76 +248,6 @@ fn check_capability() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The node's own part of the configuration: `Some(None)` when it has none, `None` when it is not known and
-/// there is an earlier configuration to go on by.
-fn own_configuration(
-    runtime: &tokio::runtime::Runtime,
-    (client, node): (&kube::Client, &str),
-    earlier: bool,
-    notices: &Notices,
-) -> Option<Option<Overlay>> {
-    let mut complaint = String::new();
-    loop {
-        let error = match runtime.block_on(dynamic::overlay(client, node)) {
-            Ok(overlay) => return Some(overlay),
-            Err(error) => error,
-        };
-        let text = cause::chain(&error);
-        if text != complaint {
-            notices.config_error(&text);
-            complaint = text;
-        }
-        match (error, earlier) {
-            // Who may not read the label has no configuration by label.
-            (dynamic::DynamicError::Forbidden { .. }, _) => return Some(None),
-            (_, true) => return None,
-            (_, false) => thread::sleep(CONFIG_PERIOD),
-        }
-    }
-}
-
-/// `eni_conf`. Without an earlier configuration there is nothing to serve by, and one that can be used
-/// is waited for; with one, `None` means to go on by that.
-fn settings(
-    path: &Path,
-    overlay: Option<&Overlay>,
-    earlier: bool,
-    notices: &Notices,
-    health: &Health,
-) -> Option<Settings> {
-    let mut complaint = String::new();
-    loop {
-        let error = match Settings::load(path, overlay) {
-            Ok(settings) => {
-                if !config::policy_is_disabled(path) {
-                    notices.policy_not_enforced();
-                }
-                for (key, feature) in &settings.ignored {
-                    let text = format!(
-                        "eni_conf key {key} is set, but this release does not do {feature}"
-                    );
-                    notices.config_error(&text);
-                }
-                let keys = settings.ignored.iter().map(|(key, _)| (*key).to_owned());
-                health.set_ignored(keys.collect());
-                health.set_config_error(None);
-                return Some(settings);
-            }
-            Err(error) => cause::chain(&error),
-        };
-        health.set_config_error(Some(error.clone()));
-        if error != complaint {
-            notices.config_error(&error);
-            health.lacks(Part::Configuration, error.as_str());
-            complaint = error;
-        }
-        if earlier {
-            return None;
-        }
-        thread::sleep(CONFIG_PERIOD);
-    }
-}
-
 fn kernel_threads(
     name: &str,
     count: usize,
@@ -426,32 +269,6 @@ fn kube_client(runtime: &tokio::runtime::Runtime) -> anyhow::Result<kube::Client
     runtime
         .block_on(kube::Client::try_default())
         .context("a client of the API server")
-}
-
-/// The store of this instance. A ledger that another instance wrote (a disk that moved, an image made
-/// of a node) is set aside: its ENIs are not here.
-fn open_store(
-    state: &Path,
-    instance: Option<model::InstanceId>,
-) -> anyhow::Result<(Store, store::Contents)> {
-    let path = state.join("ledger.redb");
-    let (store, contents, aside) = Store::open(&path)?;
-    if let Some(aside) = aside {
-        let aside = aside.display();
-        tracing::error!(%aside, "the ledger was damaged and is set aside; it is rebuilt from kernel and cloud");
-    }
-    let wrote = contents.known.as_ref().map(|known| known.instance.clone());
-    match (wrote, instance) {
-        (Some(wrote), Some(instance)) if wrote != instance => {
-            tracing::error!(%wrote, %instance, "the ledger is another instance's and is set aside");
-            drop(store);
-            std::fs::rename(&path, path.with_extension("foreign"))
-                .context("setting the ledger aside")?;
-            let (store, contents, _) = Store::open(&path)?;
-            Ok((store, contents))
-        }
-        _ => Ok((store, contents)),
-    }
 }
 
 fn listen(path: &Path) -> anyhow::Result<Listener> {

@@ -297,15 +297,7 @@ impl World {
             .ending
             .entry(key.clone())
             .or_default();
-        let request = Some(self.number(node, Asked::Del { key: key.clone() }));
-        self.feed(
-            node,
-            Input::Del {
-                request,
-                key,
-                started,
-            },
-        );
+        self.ask_del(node, key, started);
     }
 
     /// The plugin answers for an agent that is away; the agent settles it when it is back.
@@ -463,21 +455,25 @@ impl World {
         }
     }
 
+    fn ask_del(&mut self, node: usize, key: AttachmentKey, started: Timestamp) {
+        let request = Some(self.number(node, Asked::Del { key: key.clone() }));
+        self.feed(
+            node,
+            Input::Del {
+                request,
+                key,
+                started,
+            },
+        );
+    }
+
     /// The agent is back.
     pub(crate) fn reconnect(&mut self, node: usize) {
         for (key, started) in self.nodes[node].runtime.tombstones.clone() {
             if self.nodes[node].machine.is_none() {
                 return;
             }
-            let request = Some(self.number(node, Asked::Del { key: key.clone() }));
-            self.feed(
-                node,
-                Input::Del {
-                    request,
-                    key,
-                    started,
-                },
-            );
+            self.ask_del(node, key, started);
         }
         // Settling those may have been the death of it.
         if self.nodes[node].machine.is_none() {

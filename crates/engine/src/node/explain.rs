@@ -6,7 +6,7 @@ use model::{EniId, PodKey, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Node, attach::Work, history::seconds};
-use crate::ledger::{AddressState, Attachment};
+use crate::ledger::Attachment;
 
 pub use super::history::Happening;
 
@@ -159,13 +159,6 @@ impl Node {
                 None => remedy.into(),
             };
         }
-        let resting = self
-            .ledger
-            .addresses()
-            .filter_map(|entry| match entry.state {
-                AddressState::Resting { until } if until > now => Some(until),
-                _ => None,
-            });
         let again = self
             .intents
             .values()
@@ -176,7 +169,7 @@ impl Node {
         if self.ledger.intents().next().is_some() {
             return "an answer of the cloud is due".into();
         }
-        match resting.min() {
+        match self.rests(now).min() {
             Some(at) => format!("the next resting address is free in {} s", in_seconds(at)),
             None => "an address is free as soon as the cloud or a pod that ends gives one".into(),
         }

@@ -217,20 +217,22 @@ impl Node {
 
     /// When the machine wants to be ticked if nothing else happens.
     pub fn deadline(&self, now: Timestamp) -> Option<Timestamp> {
-        let resting = self
-            .ledger
-            .addresses()
-            .filter_map(|entry| match entry.state {
-                AddressState::Resting { until } if until > now => Some(until),
-                _ => None,
-            });
-        resting
+        self.rests(now)
             .chain(self.out.deadline())
             .chain(self.attach_deadlines())
             .chain(self.eni_deadlines(now))
             .chain(self.supply_deadlines(now))
             .chain(self.poll_deadlines(now))
             .min()
+    }
+
+    /// When each address that rests at `now` may be used again.
+    fn rests(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+        let entries = self.ledger.addresses();
+        entries.filter_map(move |entry| match entry.state {
+            AddressState::Resting { until } if until > now => Some(until),
+            _ => None,
+        })
     }
 
     /// What the ledger says.

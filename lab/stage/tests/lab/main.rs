@@ -7,6 +7,8 @@
 )]
 
 mod rig;
+#[path = "../support/mod.rs"]
+mod support;
 mod verbs;
 mod waves;
 

@@ -10,6 +10,8 @@
 
 mod checks;
 mod rig;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::{env, path::PathBuf, process::ExitCode, time::Instant};
 

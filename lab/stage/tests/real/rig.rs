@@ -11,6 +11,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::support::Footprint;
+
 /// How long anything may take that takes seconds on an idle machine; deleting a pod takes a kubelet up to
 /// 12 s, and a container that was killed comes back after 10 s.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -19,7 +21,7 @@ const POLL: Duration = Duration::from_millis(250);
 
 /// The nodes.
 pub(crate) const NODES: [&str; 2] = ["node-1", "node-2"];
-/// Idle addresses that a node keeps: as many at rest before the pods as after them.
+/// Idle addresses that a node keeps ready, and has at rest at the least.
 pub(crate) const POOL: u64 = 5;
 
 /// Waits until `level` is `Ok`, a bounded time, and fails with what it said last.
@@ -183,33 +185,9 @@ impl Lab {
 
     /// Takes the lab down and looks for processes, control groups, mounts and files of it.
     pub(crate) fn down_leaves_nothing(&self) {
-        let record = fs::read_to_string(self.dir.join("lab.json")).unwrap();
-        let record: Value = serde_json::from_str(&record).unwrap();
-        let status = self.status();
-        let netns = |node: &Value| fs::read_link(format!("/proc/{}/ns/net", node["pid"])).unwrap();
-        let namespaces: Vec<_> = list(&status["nodes"]).map(netns).collect();
+        let footprint = Footprint::of(&self.dir, &self.status());
         self.run_ok(&["down"]);
-        assert!(!self.dir.exists());
-        let groups: Vec<_> = list(&record["cgroups"])
-            .map(|group| group.as_str().unwrap())
-            .collect();
-        assert!(!groups.is_empty());
-        for group in groups {
-            assert!(!Path::new(group).exists(), "{group} is left");
-        }
-        let dir = self.dir.to_str().unwrap();
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        assert!(!mounts.contains(dir), "{mounts}");
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let words = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-            assert!(!words.contains(dir), "a process is left: {words:?}");
-            if let Ok(netns) = fs::read_link(entry.path().join("ns/net")) {
-                assert!(
-                    !namespaces.contains(&netns),
-                    "left in a node's network: {words:?}"
-                );
-            }
-        }
+        footprint.is_gone(&self.dir);
     }
 
     /// What somebody wants to see who reads that a check has failed.
