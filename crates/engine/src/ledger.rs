@@ -122,6 +122,10 @@ pub struct Attachment {
     pub mtu: u32,
     /// When it was made.
     pub created: Timestamp,
+    /// Whether the runtime has since asked for another sandbox of the pod. It stays true when that one
+    /// is gone.
+    #[serde(default)]
+    pub superseded: bool,
     /// Whether its addresses wait for the pod when it is gone.
     #[serde(default)]
     pub sticky: bool,

@@ -207,6 +207,7 @@ mod tests {
             eni: EniId::new("eni-1").unwrap(),
             mtu: 1500,
             created: Timestamp::EPOCH,
+            superseded: false,
             sticky: false,
         }
     }

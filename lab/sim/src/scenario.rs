@@ -33,9 +33,6 @@ pub const NOT_APPLICABLE: [(&str, &str, &str); 5] = [
     ),
 ];
 
-/// Scenarios that trip an oracle today, for a defect that is known and not mended.
-pub const KNOWN: [(&str, &str); 1] = [("F2 ", "the wanted state within a bounded time")];
-
 fn scenario(id: &str, failure: &str, setup: Setup, steps: Vec<(u64, Step)>) -> Schedule {
     let mut steps: Vec<Planned> = steps
         .into_iter()

@@ -54,18 +54,8 @@ fn the_corpus_ends_as_it_says() {
 #[test]
 fn the_named_scenarios_hold() {
     for schedule in sim::scenario::all() {
-        let known = sim::scenario::KNOWN
-            .iter()
-            .find(|(id, _)| schedule.title.starts_with(id));
-        let outcome = sim::run(&schedule, false).unwrap();
-        let found = outcome.violation.as_ref().map(|violation| violation.oracle);
-        let words = outcome.violation.as_ref().map(text);
-        assert_eq!(
-            found,
-            known.map(|(_, oracle)| *oracle),
-            "{}: {words:?}",
-            schedule.title
-        );
+        let found = sim::run(&schedule, false).unwrap().violation;
+        assert_eq!(found.as_ref().map(text), None, "{}", schedule.title);
     }
 }
 

@@ -81,6 +81,7 @@ impl Node {
             return self.fail(number, FailureKind::TryLater, message);
         }
         let pod = request.pod.clone();
+        self.supersede(&request);
         self.waiting.push_back((number, request));
         self.serve_waiting(now);
         if self.waiting.iter().any(|(waiting, _)| *waiting == number) {
@@ -156,12 +157,11 @@ impl Node {
             host_link,
             mtu: request.mtu.unwrap_or(self.config.mtu),
             created: now,
+            superseded: false,
             sticky: request.sticky,
         };
-        let state = AddressState::Assigned {
-            to: attachment.key.clone(),
-        };
-        let reserved = None;
+        let (to, reserved) = (attachment.key.clone(), None);
+        let state = AddressState::Assigned { to };
         if !self.put_address(AddressEntry {
             state,
             reserved,

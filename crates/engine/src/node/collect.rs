@@ -20,9 +20,13 @@ use model::{
 
 use super::{
     Node, Op,
-    message::{Action, KernelView, Leftovers, Notice, OpNumber},
+    message::{Action, AddRequest, FailureKind, KernelView, Leftovers, Notice, OpNumber},
 };
-use crate::{ledger::Attachment, netplan, retry::Backoff};
+use crate::{
+    ledger::{Attachment, Change, Entry},
+    netplan,
+    retry::Backoff,
+};
 
 /// How often the kernel is looked at when nothing is in doubt. It costs a few milliseconds, and what it
 /// finds has been there since a fault nobody saw.
@@ -117,7 +121,7 @@ impl Node {
             };
             let key = suspect.key.clone();
             self.doubts.attachments.entry(key).or_insert(first);
-            if self.superseded(suspect) {
+            if suspect.superseded {
                 self.confirm(now, suspect, "the runtime made a newer sandbox for the pod");
             } else {
                 ask.insert(suspect.key.clone());
@@ -131,8 +135,32 @@ impl Node {
         }
     }
 
+    /// A newer sandbox asks for an address: earlier ones of the pod wait no longer, and those that stand
+    /// are marked. That it asks is enough: on a full node it gets its address only when theirs are free.
+    pub(super) fn supersede(&mut self, newer: &AddRequest) {
+        let same = |pod: &PodKey, key: &AttachmentKey| {
+            *pod == newer.pod && key.interface == newer.key.interface
+        };
+        let waits = |(_, add): &(_, AddRequest)| same(&add.pod, &add.key);
+        while let Some(at) = self.waiting.iter().position(waits)
+            && let Some((number, add)) = self.waiting.remove(at)
+        {
+            let message = format!("{} gave way to a newer sandbox of {}", add.key, add.pod);
+            self.fail(number, FailureKind::Deleted, message);
+        }
+        let standing = self.ledger.attachments();
+        let earlier = standing.filter(|it| same(&it.pod, &it.key) && !it.superseded);
+        for it in earlier.cloned().collect::<Vec<_>>() {
+            let superseded = true;
+            self.record(Change::Put(Entry::Attachment(Attachment {
+                superseded,
+                ..it
+            })));
+        }
+    }
+
     /// Whether the kernel does not have the attachment's link any more: none has its name, or the one
-    /// that has is a newer sandbox's. One with a MAC that nobody knows may be the same link, renumbered
+    /// that has is another sandbox's. One with a MAC that nobody knows may be the same link, renumbered
     /// by other software of the node.
     fn is_gone(&self, old: &Attachment, view: &KernelView) -> bool {
         let named = |link: &&Link| link.name == old.host_link;
@@ -140,18 +168,8 @@ impl Node {
             return true;
         };
         self.ledger.attachments().any(|it| {
-            let newer = it.host_link == old.host_link && it.created > old.created;
-            newer && link.mac == netplan::pod_net(it, None).veth.host_mac
-        })
-    }
-
-    /// Whether a newer sandbox of the same pod stands with the same interface.
-    fn superseded(&self, old: &Attachment) -> bool {
-        self.ledger.attachments().any(|it| {
-            it.host_link == old.host_link
-                && it.pod == old.pod
-                && it.created > old.created
-                && !self.work.contains_key(&it.key)
+            let other = it.host_link == old.host_link && it.key != old.key;
+            other && link.mac == netplan::pod_net(it, None).veth.host_mac
         })
     }
 

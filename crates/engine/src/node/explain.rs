@@ -69,7 +69,8 @@ impl Node {
         };
         let mut attachments = self.ledger.attachments().filter(|a| a.pod == *pod);
         // The newest sandbox is the one the pod lives in; older ones wait for their DEL.
-        let newest = attachments.by_ref().max_by_key(|a| a.created).cloned();
+        let age = |it: &&Attachment| (!it.superseded, it.created);
+        let newest = attachments.by_ref().max_by_key(age).cloned();
         let waits = self.waiting.iter().find(|(_, add)| add.pod == *pod);
         if let Some((_, add)) = waits {
             told.state = PodState::Waiting;
