@@ -41,6 +41,10 @@ const RESERVATION: &str = "k8s.aliyun.com/pod-ip-reservation";
 /// beyond it are asked for one by one.
 const POD_MAX: usize = 4096;
 
+/// Pods that have not ended. Kubelet reports one of the other two phases only when no container of the
+/// pod runs or will run, so an address of it is nobody's, however long its object is kept.
+const NOT_ENDED: &str = "status.phase!=Succeeded,status.phase!=Failed";
+
 /// The pods of this node.
 pub(crate) struct Pods {
     client: Client,
@@ -88,8 +92,8 @@ impl Pods {
             .is_some_and(|facts| facts.reserves || facts.owners.iter().any(|it| kinds.contains(it)))
     }
 
-    /// The pods that exist: those of this node, read from the API server's store and not from a cache,
-    /// and whichever of `asked` it has by name. A pod that the list leaves out for whatever reason is so
+    /// The pods that exist and have not ended: those of this node, read from the API server's store and
+    /// not from a cache, and whichever of `asked` it has by name. A pod that the list leaves out for whatever reason is so
     /// still found; an answer that cannot be had is an error, never absence.
     pub(crate) async fn list_anew(
         &self,
@@ -108,12 +112,14 @@ impl Pods {
     ) -> Result<BTreeMap<PodKey, PodUid>, kube::Error> {
         let all: Api<Pod> = Api::all(self.client.clone());
         // Without resourceVersion the list is the newest there is.
-        let of_node = ListParams::default().fields(&format!("spec.nodeName={}", self.node));
+        let newest = |of: String| ListParams::default().fields(&format!("{of},{NOT_ENDED}"));
+        let of_node = newest(format!("spec.nodeName={}", self.node));
         let mut found = all.list_metadata(&of_node).await?.items;
         let listed: BTreeSet<PodKey> = found.iter().filter_map(key).collect();
         for pod in asked.difference(&listed) {
             let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
-            found.extend(api.get_metadata_opt(&pod.name).await?);
+            let named = newest(format!("metadata.name={}", pod.name));
+            found.extend(api.list_metadata(&named).await?.items);
         }
         let uid = |pod: &PartialObjectMeta<Pod>| PodUid::new(pod.metadata.uid.clone()?).ok();
         Ok(found

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) struct Pod {
     /// Kubelet wants it to run.
     pub(crate) wanted: bool,
-    /// The API server has its object.
+    /// The API server has its object, and it has not ended.
     object: bool,
     /// Counts the sandboxes ever made for the name.
     generation: u32,
@@ -155,15 +155,15 @@ impl World {
         }
     }
 
-    /// A pod that ended by itself keeps its object and loses its sandbox.
+    /// A pod ended by itself: its object stays and says so, its sandbox is torn down.
     pub(crate) fn finish_pod(&mut self, node: usize, pod: u16) {
         if let Some(state) = self.nodes[node].runtime.pods.get_mut(&pod) {
-            state.wanted = false;
+            (state.wanted, state.object) = (false, false);
             self.end_sandbox(node, pod, DelQuirk::Plain);
         }
     }
 
-    /// What the API server says exists.
+    /// What the API server says exists and has not ended.
     pub(crate) fn listed(&self, node: usize) -> BTreeMap<PodKey, PodUid> {
         let pods = self.nodes[node]
             .runtime

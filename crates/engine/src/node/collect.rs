@@ -2,9 +2,9 @@
 //! use for a pod that is gone, and rules and routes that belong to nobody.
 //!
 //! A live pod is never touched, whatever one view says: an attachment goes only when the kernel shows
-//! its sandbox gone *and* somebody else confirms it (the API server has no such pod, or the runtime
-//! made a newer sandbox for it), both twice and apart in time. A view that could not be had confirms
-//! nothing.
+//! its sandbox gone *and* somebody else confirms it (the API server has no such pod or says that it
+//! ended, or the runtime asked for a newer sandbox), both twice and apart in time. A view that could
+//! not be had confirms nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -122,7 +122,7 @@ impl Node {
             let key = suspect.key.clone();
             self.doubts.attachments.entry(key).or_insert(first);
             if suspect.superseded {
-                self.confirm(now, suspect, "the runtime made a newer sandbox for the pod");
+                self.confirm(now, suspect, "the runtime asked for a newer sandbox of the pod");
             } else {
                 ask.insert(suspect.key.clone());
             }
@@ -198,7 +198,11 @@ impl Node {
             if lives {
                 self.doubts.attachments.remove(&key);
             } else if !self.work.contains_key(&key) {
-                self.confirm(now, &attachment, "the API server does not have the pod");
+                self.confirm(
+                    now,
+                    &attachment,
+                    "the pod does not exist any more or has ended",
+                );
             }
         }
     }

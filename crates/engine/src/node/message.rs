@@ -193,8 +193,9 @@ pub enum Input {
     PodRemoved(AttachmentKey, Result<(), String>),
     /// The node's kernel was looked at, or could not be.
     Kernel(OpNumber, Result<KernelView, String>),
-    /// The pods that exist: all of this node from a list that the API server answered in full, and of
-    /// those asked for by name the ones it has.
+    /// The pods that exist and have not ended (no container of theirs runs or will run): all of this
+    /// node from a list that the API server answered in full, and of those asked for by name the ones it
+    /// has.
     Pods(OpNumber, Result<BTreeMap<PodKey, PodUid>, String>),
     /// Leftovers were taken away, or not all of them.
     LeftoversRemoved(OpNumber, Result<(), String>),
@@ -249,7 +250,7 @@ pub enum Action {
     /// Look at the node's kernel.
     ObserveKernel(OpNumber),
     /// List the node's pods anew, and ask for each of these by name as well: an answer that leaves one
-    /// of them out must mean that it does not exist.
+    /// of them out must mean that it does not exist or has ended.
     ListPods(OpNumber, BTreeSet<PodKey>),
     /// Take routes and rules away that belong to nobody.
     RemoveLeftovers(OpNumber, Leftovers),
