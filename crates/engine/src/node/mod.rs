@@ -114,6 +114,10 @@ pub struct Node {
     /// did not show it any more.
     occupied: BTreeMap<IpAddr, u8>,
     history: History,
+    /// The latest time seen.
+    latest: Timestamp,
+    /// The latest time from which the clock stepped back.
+    stepped_back_from: Timestamp,
 }
 
 impl Node {
@@ -164,12 +168,18 @@ impl Node {
             doubts: Doubts::default(),
             occupied,
             history: History::default(),
+            latest: Timestamp::EPOCH,
+            stepped_back_from: Timestamp::EPOCH,
         }
     }
 
     /// Takes one input. Actions may be due afterwards.
     pub fn handle(&mut self, now: Timestamp, input: Input) {
         self.history.tick(now);
+        if now < self.latest {
+            self.stepped_back_from = self.stepped_back_from.max(self.latest);
+        }
+        self.latest = now;
         match input {
             Input::Add(number, request) => {
                 self.history.asked(number, &request.pod);

@@ -79,10 +79,12 @@ impl Node {
         started: Timestamp,
         valid: &BTreeSet<AttachmentKey>,
     ) {
+        // Whether an attachment is older than the list cannot be told across a step back of the clock.
+        let comparable = started <= now && started > self.stepped_back_from;
         let judged = self
             .ledger
             .attachments()
-            .filter(|attachment| attachment.created < started);
+            .filter(|attachment| comparable && attachment.created < started);
         let stale = judged
             .map(|attachment| &attachment.key)
             .filter(|key| !valid.contains(*key));
