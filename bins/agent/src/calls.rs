@@ -47,6 +47,7 @@ impl Cloud {
                     vswitch: create.vswitch,
                     security_groups: create.security_groups,
                     secondary_address_count: create.address_count.saturating_sub(1),
+                    ipv4_prefix_count: 0,
                     description: "interface of Terway".into(),
                     tags: create.tags,
                     resource_group: self.resource_group.clone(),

@@ -254,6 +254,7 @@ async fn make(lab: &Lab, number: u32, tags: &[(&str, &str)]) {
         vswitch: VSwitchId::new("vsw-bp1labh").unwrap(),
         security_groups: vec![SecurityGroupId::new("sg-bp1lab").unwrap()],
         secondary_address_count: 0,
+        ipv4_prefix_count: 0,
         description: "of somebody".into(),
         tags: tags.iter().map(owned).collect(),
         resource_group: None,

@@ -8,6 +8,7 @@ mod describe;
 mod document;
 mod instance_type;
 mod interface;
+mod prefix;
 
 pub use address::{AssignPrivateIpAddresses, AssignedAddresses, UnassignPrivateIpAddresses};
 pub use describe::{DescribeNetworkInterfaces, DescribedEni, Page};
@@ -16,9 +17,12 @@ pub use interface::{
     AttachNetworkInterface, CreateNetworkInterface, DeleteNetworkInterface, DetachNetworkInterface,
     NewEniKind,
 };
+pub use prefix::{AssignIpv4Prefixes, AssignedPrefixes, UnassignIpv4Prefixes};
 
 /// Most secondary addresses one CreateNetworkInterface brings (documented range 1 to 49).
 pub const SECONDARY_ADDRESSES_PER_CREATE_MAX: usize = 49;
+/// Most IPv4 prefixes one call gives or takes back (documented range 1 to 10).
+pub const PREFIXES_PER_CALL_MAX: usize = 10;
 /// Most items one page of DescribeNetworkInterfaces holds, and what we ask for (documented range 10
 /// to 500).
 pub const INTERFACES_PER_PAGE: usize = 500;

@@ -12,7 +12,7 @@ use terway_cloud::{Call, DecodeError, ecs::*, vpc::DescribeVSwitches};
 /// Everything that decodes an answer, and an answer it decodes.
 type Decoder = (&'static str, fn(&[u8]) -> Result<(), DecodeError>);
 
-const DECODERS: [Decoder; 6] = [
+const DECODERS: [Decoder; 7] = [
     ("create-network-interface", |body| {
         create().decode(body).map(drop)
     }),
@@ -21,6 +21,15 @@ const DECODERS: [Decoder; 6] = [
     }),
     ("assign-private-ip-addresses", |body| {
         assign().decode(body).map(drop)
+    }),
+    ("assign-ipv4-prefixes", |body| {
+        let (eni, token) = (EniId::new("eni-1").unwrap(), ClientToken::new("t").unwrap());
+        let call = AssignIpv4Prefixes {
+            eni,
+            count: 2,
+            token,
+        };
+        call.decode(body).map(drop)
     }),
     ("acknowledged", |body| {
         let eni = EniId::new("eni-1").unwrap();
@@ -41,6 +50,7 @@ fn create() -> CreateNetworkInterface {
         vswitch: VSwitchId::new("vsw-1").unwrap(),
         security_groups: vec![SecurityGroupId::new("sg-1").unwrap()],
         secondary_address_count: 1,
+        ipv4_prefix_count: 0,
         description: "test".into(),
         tags: [].into(),
         resource_group: None,

@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 
 use model::{
-    ClientToken, Eni, EniId, EniKind, EniStatus, InstanceId, InstanceLimits, PrivateIp, RegionId,
-    SecurityGroupId, VSwitch, VSwitchId, VpcId, ZoneId,
+    ClientToken, Eni, EniId, EniKind, EniStatus, InstanceId, InstanceLimits, Ipv4Prefix, PrivateIp,
+    RegionId, SecurityGroupId, VSwitch, VSwitchId, VpcId, ZoneId,
 };
 use terway_cloud::{
     Call, Endpoint, Keys, Scheme, Secret,
@@ -46,6 +46,7 @@ fn create() -> CreateNetworkInterface {
             .map(|id| SecurityGroupId::new(id).unwrap())
             .into(),
         secondary_address_count: 9,
+        ipv4_prefix_count: 0,
         description: "made for node a*b~c & 节点".into(),
         tags: tags(&[("creator", "terway"), ("ack.aliyun.com", "c1")]),
         resource_group: Some("rg-1".into()),
@@ -59,6 +60,18 @@ fn assign() -> AssignPrivateIpAddresses {
         eni: eni("eni-1"),
         count: 10,
         token: token("token-3"),
+    }
+}
+
+fn prefixes(texts: &[&str]) -> Vec<Ipv4Prefix> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn assign_prefixes() -> AssignIpv4Prefixes {
+    AssignIpv4Prefixes {
+        eni: eni("eni-1"),
+        count: 10,
+        token: token("token-4"),
     }
 }
 
@@ -139,6 +152,14 @@ fn every_call_encodes_as_its_fixture() {
         ..create()
     };
     assert_request(&trunk, &keys, "create-network-interface-trunk");
+    let with_prefixes = CreateNetworkInterface {
+        ipv4_prefix_count: 3,
+        description: "made with prefixes".into(),
+        kind: NewEniKind::Secondary,
+        token: token("token-5"),
+        ..trunk
+    };
+    assert_request(&with_prefixes, &keys, "create-network-interface-prefixes");
     let attach = |id: &str, trunk: Option<&str>| AttachNetworkInterface {
         eni: eni(id),
         instance: instance.clone(),
@@ -171,6 +192,12 @@ fn every_call_encodes_as_its_fixture() {
         addresses: vec![address("192.168.0.11"), address("192.168.0.12")],
     };
     assert_request(&unassign, &keys, "unassign-private-ip-addresses");
+    assert_request(&assign_prefixes(), &keys, "assign-ipv4-prefixes");
+    let unassign = UnassignIpv4Prefixes {
+        eni: eni("eni-1"),
+        prefixes: prefixes(&["192.168.0.16/28", "192.168.0.64/28"]),
+    };
+    assert_request(&unassign, &keys, "unassign-ipv4-prefixes");
     let types = DescribeInstanceTypes {
         types: vec!["ecs.g7.xlarge".into(), "ecs.g7.2xlarge".into()],
     };
@@ -189,6 +216,18 @@ fn a_call_outside_the_documented_limits_is_refused_before_it_is_sent() {
         ..create()
     };
     assert_eq!(refused(too_many), "SecondaryPrivateIpAddressCount");
+    let prefixed = CreateNetworkInterface {
+        ipv4_prefix_count: 11,
+        ..create()
+    };
+    assert_eq!(refused(prefixed), "Ipv4PrefixCount");
+    for count in [0, 11] {
+        let call = AssignIpv4Prefixes {
+            count,
+            ..assign_prefixes()
+        };
+        assert_eq!(call.check().unwrap_err().parameter, "Ipv4PrefixCount");
+    }
     let ungrouped = CreateNetworkInterface {
         security_groups: Vec::new(),
         ..create()
@@ -234,6 +273,7 @@ fn described(number: u8) -> DescribedEni {
             zone: ZoneId::new("cn-hangzhou-i").unwrap(),
             security_groups: vec![SecurityGroupId::new("sg-1").unwrap()],
             addresses: vec![private(&format!("192.168.0.{number}"), true)],
+            prefixes: Vec::new(),
             tags: BTreeMap::new(),
         },
         device_index: Some(0),
@@ -277,6 +317,7 @@ fn a_page_of_enis_is_read_whole() {
     let mut free = described(4);
     free.eni.status = EniStatus::Available;
     free.eni.instance = None;
+    free.eni.prefixes = prefixes(&["192.168.0.32/28"]);
     let expected = Page {
         interfaces: vec![primary, trunk, member, free],
         next_token: None,
@@ -290,6 +331,9 @@ fn addresses_types_and_vswitches_are_read() {
     let assigned = assign().decode(&body).unwrap();
     let addresses = vec![address("192.168.0.21"), address("192.168.0.22")];
     assert_eq!(assigned.addresses, addresses);
+    let body = fixture("responses/assign-ipv4-prefixes.json");
+    let assigned = assign_prefixes().decode(&body).unwrap().prefixes;
+    assert_eq!(assigned, prefixes(&["192.168.0.16/28", "192.168.0.64/28"]));
 
     let call = DescribeInstanceTypes {
         types: vec!["ecs.old.large".into(), "ecs.g7.xlarge".into()],

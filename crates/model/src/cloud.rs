@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EniId, InstanceId, Mac, SecurityGroupId, VSwitchId, VpcId, ZoneId};
+use crate::{EniId, InstanceId, Ipv4Prefix, Mac, SecurityGroupId, VSwitchId, VpcId, ZoneId};
 
 /// What kind of interface an ENI is (ECS API, field `Type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,8 +65,11 @@ pub struct Eni {
     pub zone: ZoneId,
     /// Its security groups.
     pub security_groups: Vec<SecurityGroupId>,
-    /// Its addresses, the primary one included.
+    /// Its addresses, the primary one included and those of its prefixes not.
     pub addresses: Vec<PrivateIp>,
+    /// The prefixes it holds beside them; each takes the place of one address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<Ipv4Prefix>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
 }

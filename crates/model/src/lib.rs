@@ -11,6 +11,7 @@ pub mod id;
 pub mod mac;
 pub mod net;
 pub mod pod;
+pub mod prefix;
 pub mod time;
 
 pub use cloud::{Eni, EniKind, EniStatus, InstanceLimits, PrivateIp, VSwitch};
@@ -22,4 +23,5 @@ pub use id::{
 };
 pub use mac::{Mac, MacError};
 pub use pod::{AttachmentKey, ContainerId, InterfaceName, KeyError, PodKey, PodUid};
+pub use prefix::{Ipv4Prefix, PrefixError};
 pub use time::Timestamp;

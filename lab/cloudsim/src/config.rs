@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
-use model::{RegionId, SecurityGroupId, VSwitchId, VpcId, ZoneId};
+use model::{Ipv4Prefix, RegionId, SecurityGroupId, VSwitchId, VpcId, ZoneId};
 use serde::{Deserialize, Serialize};
 
 /// Why a configuration describes no region.
@@ -30,6 +30,17 @@ pub enum ConfigError {
         cidr: Ipv4Net,
         /// The VPC's block.
         vpc_cidr: Ipv4Net,
+    },
+    /// A reserved block is a part of what its vSwitch gives out, holds whole prefixes, and no other.
+    #[error(
+        "vSwitch {vswitch}: {block} cannot be reserved: expected a part of it with at most 28 bits of \
+         mask, without its first and last three addresses, apart from other reserved blocks"
+    )]
+    Reserved {
+        /// The vSwitch.
+        vswitch: VSwitchId,
+        /// The block.
+        block: Ipv4Net,
     },
     /// Two vSwitches of a VPC share no address and no id.
     #[error(
@@ -54,6 +65,28 @@ pub struct VSwitchSpec {
     pub zone: ZoneId,
     /// Its block.
     pub cidr: Ipv4Net,
+    /// Parts of it that are kept for prefixes (VPC API, CreateVSwitchCidrReservation).
+    #[serde(default)]
+    pub reserved: Vec<Ipv4Net>,
+}
+
+impl VSwitchSpec {
+    /// The first of its reserved blocks that it cannot have.
+    fn bad_reservation(&self) -> Option<Ipv4Net> {
+        let kept = [self.cidr.network(), self.cidr.broadcast()];
+        let fits = |block: &Ipv4Net| {
+            block.addr() == block.network()
+                && block.prefix_len() <= Ipv4Prefix::LENGTH
+                && self.cidr.contains(block)
+                && !kept.iter().any(|address| block.contains(address))
+        };
+        let mut blocks = self.reserved.iter().enumerate();
+        blocks.find_map(|(at, block)| {
+            let overlaps = |other: &Ipv4Net| other.contains(block) || block.contains(other);
+            let clash = self.reserved.iter().take(at).any(overlaps);
+            (clash || !fits(block)).then_some(*block)
+        })
+    }
 }
 
 /// Which calls a key or a role may make.
@@ -200,6 +233,7 @@ impl RegionConfig {
             name: format!("lab-{letter}"),
             zone: ZoneId::new(format!("cn-hangzhou-{letter}")).expect("a literal id"),
             cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 0, third, 0), 24),
+            reserved: Vec::new(),
         };
         Self {
             region: RegionId::new("cn-hangzhou").expect("a literal id"),
@@ -225,7 +259,8 @@ impl RegionConfig {
     /// Whether this describes a region.
     ///
     /// # Errors
-    /// When a vSwitch has a mask the cloud does not give, lies outside the VPC or overlaps another.
+    /// When a vSwitch has a mask the cloud does not give, lies outside the VPC, overlaps another or
+    /// reserves what it cannot.
     pub fn check(&self) -> Result<(), ConfigError> {
         for (index, spec) in self.vswitches.iter().enumerate() {
             let (vswitch, cidr) = (spec.id.clone(), spec.cidr);
@@ -239,6 +274,9 @@ impl RegionConfig {
                     cidr,
                     vpc_cidr,
                 });
+            }
+            if let Some(block) = spec.bad_reservation() {
+                return Err(ConfigError::Reserved { vswitch, block });
             }
             let clash = self.vswitches.iter().skip(index + 1).find(|other| {
                 other.id == spec.id || other.cidr.contains(&cidr) || cidr.contains(&other.cidr)

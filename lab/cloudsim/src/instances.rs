@@ -154,6 +154,7 @@ fn primary(
         zone: instance.zone.clone(),
         primary: instance.primary_address,
         secondary: BTreeSet::new(),
+        prefixes: BTreeSet::new(),
         security_groups,
         name: String::new(),
         description: String::new(),

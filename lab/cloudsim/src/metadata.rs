@@ -216,7 +216,7 @@ fn interface(world: &World, now: Timestamp, instance: &Instance, parts: &[&str])
     let vswitch: &VSwitch = world.vswitches.get(&eni.vswitch)?;
     let cidr: Ipv4Net = vswitch.spec.cidr;
     Some(match rest {
-        [] => "gateway\nnetmask\nnetwork-interface-id\nprimary-ip-address\nprivate-ipv4s\nvpc-cidr-block\n\
+        [] => "gateway\nipv4-prefixes\nnetmask\nnetwork-interface-id\nprimary-ip-address\nprivate-ipv4s\nvpc-cidr-block\n\
                vpc-id\nvswitch-cidr-block\nvswitch-id"
             .into(),
         ["network-interface-id"] => eni.id.to_string(),
@@ -225,6 +225,8 @@ fn interface(world: &World, now: Timestamp, instance: &Instance, parts: &[&str])
             let all: Vec<_> = eni.addresses().map(|(address, _)| address).collect();
             json!(all).to_string()
         }
+        // Unconfirmed: clients of the service read this path, its documentation does not list it.
+        ["ipv4-prefixes"] => json!(eni.prefixes).to_string(),
         ["gateway"] => vswitch.gateway().to_string(),
         ["netmask"] => cidr.netmask().to_string(),
         ["vswitch-id"] => eni.vswitch.to_string(),

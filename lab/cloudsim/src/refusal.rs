@@ -199,6 +199,17 @@ impl Refusal {
         )
     }
 
+    /// Unconfirmed: no page says which code it is when no reserved block has a prefix left.
+    pub(crate) fn no_block(vswitch: impl Display, wanted: usize, free: usize) -> Self {
+        Self::new(
+            403,
+            "InvalidVSwitchId.IpNotEnough",
+            format!(
+                "The reserved CIDR blocks of VSwitch {vswitch} have {free} free prefixes, {wanted} were asked for."
+            ),
+        )
+    }
+
     pub(crate) fn address_outside(vswitch: impl Display, address: impl Display) -> Self {
         Self::new(
             403,

@@ -19,6 +19,11 @@ fn eni_core(config: &RegionConfig, eni: &Eni) -> Map<String, Value> {
         .addresses()
         .map(|(address, primary)| json!({ "PrivateIpAddress": address, "Primary": primary }))
         .collect();
+    let prefixes: Vec<Value> = eni
+        .prefixes
+        .iter()
+        .map(|prefix| json!({ "Ipv4Prefix": prefix }))
+        .collect();
     let tags: Vec<Value> = eni
         .tags
         .iter()
@@ -37,7 +42,7 @@ fn eni_core(config: &RegionConfig, eni: &Eni) -> Map<String, Value> {
         "PrivateIpAddress": eni.primary,
         "PrivateIpSets": { "PrivateIpSet": addresses },
         "Ipv6Sets": { "Ipv6Set": [] },
-        "Ipv4PrefixSets": { "Ipv4PrefixSet": [] },
+        "Ipv4PrefixSets": { "Ipv4PrefixSet": prefixes },
         "Ipv6PrefixSets": { "Ipv6PrefixSet": [] },
         "SecurityGroupIds": { "SecurityGroupId": eni.security_groups },
         "Tags": { "Tag": tags },

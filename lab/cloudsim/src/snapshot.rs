@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
-use model::{EniId, EniKind, EniStatus, InstanceId, Mac, RegionId, VSwitchId, VpcId, ZoneId};
+use model::{
+    EniId, EniKind, EniStatus, InstanceId, Ipv4Prefix, Mac, RegionId, VSwitchId, VpcId, ZoneId,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -32,6 +34,9 @@ pub struct EniView {
     pub primary: Ipv4Addr,
     /// Its secondary addresses.
     pub secondary: Vec<Ipv4Addr>,
+    /// Its prefixes.
+    #[serde(default)]
+    pub prefixes: Vec<Ipv4Prefix>,
     /// Whether the fabric checks its sources.
     pub source_dest_check: bool,
     /// Its tags.
@@ -81,6 +86,7 @@ pub(crate) fn of(world: &World) -> RegionSnapshot {
         instance: eni.instance.clone(),
         primary: eni.primary,
         secondary: eni.secondary.iter().copied().collect(),
+        prefixes: eni.prefixes.iter().copied().collect(),
         source_dest_check: eni.source_dest_check,
         tags: eni.tags.clone(),
     };

@@ -6,7 +6,8 @@ use std::{
 };
 
 use model::{
-    EniId, EniKind, EniStatus, InstanceId, Mac, SecurityGroupId, Timestamp, VSwitchId, ZoneId,
+    EniId, EniKind, EniStatus, InstanceId, Ipv4Prefix, Mac, SecurityGroupId, Timestamp, VSwitchId,
+    ZoneId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,7 @@ pub(crate) struct Eni {
     pub(crate) zone: ZoneId,
     pub(crate) primary: Ipv4Addr,
     pub(crate) secondary: BTreeSet<Ipv4Addr>,
+    pub(crate) prefixes: BTreeSet<Ipv4Prefix>,
     pub(crate) security_groups: Vec<SecurityGroupId>,
     pub(crate) name: String,
     pub(crate) description: String,
@@ -81,14 +83,15 @@ pub(crate) struct Eni {
 }
 
 impl Eni {
-    /// Its addresses, the primary one first.
+    /// Its own addresses, the primary one first; not those of its prefixes.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = (Ipv4Addr, bool)> {
         let secondary = self.secondary.iter().map(|address| (*address, false));
         std::iter::once((self.primary, true)).chain(secondary)
     }
 
-    pub(crate) fn address_count(&self) -> usize {
-        1 + self.secondary.len()
+    /// Places it has used up of those its instance type gives: a prefix takes one.
+    pub(crate) fn places(&self) -> usize {
+        1 + self.secondary.len() + self.prefixes.len()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
+use model::Ipv4Prefix;
+
 use ipnet::Ipv4Net;
 
 use crate::{config::VSwitchSpec, dice::Dice};
@@ -15,6 +17,7 @@ const RESERVED_LAST: u32 = 3;
 pub(crate) struct VSwitch {
     pub(crate) spec: VSwitchSpec,
     taken: BTreeSet<Ipv4Addr>,
+    prefixes: BTreeSet<Ipv4Prefix>,
 }
 
 impl VSwitch {
@@ -22,6 +25,7 @@ impl VSwitch {
         Self {
             spec,
             taken: BTreeSet::new(),
+            prefixes: BTreeSet::new(),
         }
     }
 
@@ -39,7 +43,39 @@ impl VSwitch {
     /// Whether the vSwitch ever gives `address` out.
     pub(crate) fn gives(&self, address: Ipv4Addr) -> bool {
         let (first, last) = self.bounds();
-        (first..=last).contains(&u32::from(address))
+        (first..=last).contains(&u32::from(address)) && !self.is_reserved(address)
+    }
+
+    /// Whether `address` is kept for prefixes.
+    fn is_reserved(&self, address: Ipv4Addr) -> bool {
+        self.spec
+            .reserved
+            .iter()
+            .any(|block| block.contains(&address))
+    }
+
+    /// The prefixes nobody has, lowest first.
+    pub(crate) fn free_prefixes(&self) -> impl Iterator<Item = Ipv4Prefix> {
+        let blocks = self.spec.reserved.iter().flat_map(|block| {
+            let (first, last) = (u32::from(block.network()), u32::from(block.broadcast()));
+            (first..=last).step_by(Ipv4Prefix::ADDRESSES as usize)
+        });
+        blocks
+            .map(|first| Ipv4Prefix::around(Ipv4Addr::from(first)))
+            .filter(|prefix| !self.prefixes.contains(prefix))
+    }
+
+    /// Takes any free prefix. Like an address, it is the cloud's choice.
+    pub(crate) fn take_prefix(&mut self, dice: &mut Dice) -> Option<Ipv4Prefix> {
+        let free = u32::try_from(self.free_prefixes().count()).ok()?;
+        let at = (free > 0).then(|| dice.below(free))?;
+        let prefix = self.free_prefixes().nth(at as usize)?;
+        self.prefixes.insert(prefix);
+        Some(prefix)
+    }
+
+    pub(crate) fn give_prefix_back(&mut self, prefix: Ipv4Prefix) {
+        self.prefixes.remove(&prefix);
     }
 
     pub(crate) fn is_taken(&self, address: Ipv4Addr) -> bool {
@@ -48,7 +84,9 @@ impl VSwitch {
 
     pub(crate) fn free(&self) -> usize {
         let (first, last) = self.bounds();
-        (last - first + 1) as usize - self.taken.len()
+        let reserved = self.spec.reserved.iter();
+        let reserved: usize = reserved.map(|block| 1 << (32 - block.prefix_len())).sum();
+        (last - first + 1) as usize - reserved - self.taken.len()
     }
 
     /// Marks an address as taken; false when it was already, or is none of this vSwitch.
@@ -66,7 +104,7 @@ impl VSwitch {
         let start = dice.below(span);
         let address = (0..span)
             .map(|step| Ipv4Addr::from(first + (start + step) % span))
-            .find(|address| !self.taken.contains(address))?;
+            .find(|address| !self.taken.contains(address) && !self.is_reserved(*address))?;
         self.taken.insert(address);
         Some(address)
     }
@@ -101,6 +139,26 @@ mod tests {
             ("10.0.2.1", false),
         ] {
             assert_eq!(vswitch.take(text.parse().unwrap()), given, "{text}");
+        }
+    }
+
+    #[test]
+    fn reserved_blocks_are_for_prefixes_alone() {
+        let mut vswitch = vswitch("10.0.1.0/24");
+        vswitch.spec.reserved = vec!["10.0.1.64/27".parse().unwrap()];
+        let mut dice = Dice::new(3);
+        assert_eq!(vswitch.free(), 252 - 32);
+        assert!(!vswitch.take("10.0.1.70".parse().unwrap()));
+        let mut given = BTreeSet::new();
+        while let Some(prefix) = vswitch.take_prefix(&mut dice) {
+            assert!(given.insert(prefix), "{prefix} was given twice");
+        }
+        let all: Vec<String> = given.iter().map(Ipv4Prefix::to_string).collect();
+        assert_eq!(all, ["10.0.1.64/28", "10.0.1.80/28"]);
+        vswitch.give_prefix_back(all[0].parse().unwrap());
+        assert_eq!(vswitch.take_prefix(&mut dice).unwrap().to_string(), all[0]);
+        while let Some(address) = vswitch.take_any(&mut dice) {
+            assert!(!vswitch.is_reserved(address), "{address}");
         }
     }
 

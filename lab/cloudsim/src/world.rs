@@ -133,6 +133,9 @@ impl World {
         for (address, _) in eni.addresses() {
             self.own(address, &id);
         }
+        for prefix in &eni.prefixes {
+            self.own_prefix(*prefix, &id);
+        }
         self.history.record(now, &id, Some(eni.clone()));
         self.enis.insert(id, eni);
     }

@@ -53,6 +53,7 @@ fn an_instance_reads_itself() {
         ),
         (of_mac("primary-ip-address"), address.clone()),
         (of_mac("private-ipv4s"), format!("[\"{address}\"]")),
+        (of_mac("ipv4-prefixes"), "[]".into()),
         (of_mac("gateway"), "10.0.1.253".into()),
         (of_mac("netmask"), "255.255.255.0".into()),
         (of_mac("vswitch-id"), "vsw-bp1labh".into()),

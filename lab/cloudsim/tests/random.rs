@@ -9,6 +9,8 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use cloudsim::{Effect, RunError, instance_type};
 use model::{EniId, EniKind, EniStatus, InstanceId};
 use support::{ECS, Lab};
@@ -16,6 +18,9 @@ use support::{ECS, Lab};
 /// Seeds and calls: a second of work, and every call in every state of an ENI many times over.
 const SEEDS: u64 = 60;
 const CALLS: usize = 150;
+
+/// The vSwitch with a reserved block, where there is one.
+const RESERVING: &str = "vsw-bp1labh";
 
 /// SplitMix64, so that a seed printed by a failure is the whole story.
 struct Random(u64);
@@ -74,9 +79,11 @@ fn check(lab: &mut Lab, wires: &mut Wires) {
     let mut macs = BTreeSet::new();
     for eni in &snapshot.enis {
         assert!(macs.insert(eni.mac), "one MAC, one ENI");
-        for address in eni.secondary.iter().chain([&eni.primary]) {
-            assert!(seen.insert(*address), "{address} is on two ENIs");
-            assert_eq!(wires.owners.get(&IpAddr::V4(*address)), Some(&eni.id));
+        let own = eni.secondary.iter().chain([&eni.primary]);
+        let own = own.map(|address| IpAddr::V4(*address));
+        for address in own.chain(eni.prefixes.iter().flat_map(|prefix| prefix.addresses())) {
+            assert!(seen.insert(address), "{address} is on two ENIs");
+            assert_eq!(wires.owners.get(&address), Some(&eni.id));
         }
         let plugged = matches!(eni.status, EniStatus::InUse | EniStatus::Detaching);
         assert_eq!(
@@ -97,11 +104,25 @@ fn check(lab: &mut Lab, wires: &mut Wires) {
     for vswitch in &snapshot.vswitches {
         let taken = seen
             .iter()
-            .filter(|address| vswitch.cidr.contains(*address))
+            .filter(|address| IpNet::from(vswitch.cidr).contains(*address))
             .count();
+        // The first vSwitch keeps 64 addresses for prefixes, and those come out of them.
+        let reserved = if vswitch.id.as_str() == RESERVING {
+            64
+        } else {
+            0
+        };
+        let on_it = snapshot.enis.iter().filter(|eni| eni.vswitch == vswitch.id);
+        let prefixed: usize = on_it.map(|eni| 16 * eni.prefixes.len()).sum();
+        assert!(prefixed <= reserved, "{}", vswitch.id);
         let size = 1_usize << (32 - vswitch.cidr.prefix_len());
-        assert_eq!(vswitch.free, size - 4 - taken, "{}", vswitch.id);
-        assert!(!seen.contains(&vswitch.gateway));
+        assert_eq!(
+            vswitch.free,
+            size - 4 - reserved - (taken - prefixed),
+            "{}",
+            vswitch.id
+        );
+        assert!(!seen.contains(&IpAddr::V4(vswitch.gateway)));
     }
     for instance in &snapshot.instances {
         let limits = instance_type(&instance.instance_type).unwrap().limits;
@@ -122,7 +143,7 @@ fn check(lab: &mut Lab, wires: &mut Wires) {
         );
         for eni in on {
             assert!(
-                eni.secondary.len() < limits.ipv4_per_eni as usize,
+                eni.secondary.len() + eni.prefixes.len() < limits.ipv4_per_eni as usize,
                 "{eni:?}"
             );
             assert_eq!(eni.zone, instance.zone);
@@ -145,10 +166,19 @@ fn step(lab: &mut Lab, random: &mut Random) {
         .flat_map(|eni| &eni.secondary)
         .map(ToString::to_string)
         .collect();
+    let prefixes = snapshot
+        .enis
+        .iter()
+        .filter(|found| found.id.as_str() == eni);
+    let prefixes: Vec<String> = prefixes
+        .flat_map(|eni| &eni.prefixes)
+        .map(ToString::to_string)
+        .collect();
+    let prefix = random.pick(&prefixes);
     let (address, count) = (random.pick(&held), (1 + random.below(7)).to_string());
     let vswitch = ["vsw-bp1labh", "vsw-bp1labi"][random.below(2)];
     let id = ("NetworkInterfaceId", eni.as_str());
-    let call: (&str, Vec<(&str, &str)>) = match random.below(12) {
+    let call: (&str, Vec<(&str, &str)>) = match random.below(15) {
         0 | 1 => (
             "CreateNetworkInterface",
             vec![
@@ -173,6 +203,22 @@ fn step(lab: &mut Lab, random: &mut Random) {
         8 => (
             "UnassignPrivateIpAddresses",
             vec![id, ("PrivateIpAddress.1", &address)],
+        ),
+        12 => (
+            "CreateNetworkInterface",
+            vec![
+                ("VSwitchId", RESERVING),
+                ("SecurityGroupId", "sg-bp1lab"),
+                ("Ipv4PrefixCount", &count),
+            ],
+        ),
+        13 => (
+            "AssignPrivateIpAddresses",
+            vec![id, ("Ipv4PrefixCount", &count)],
+        ),
+        14 => (
+            "UnassignPrivateIpAddresses",
+            vec![id, ("Ipv4Prefix.1", &prefix)],
         ),
         9 if instances.len() < 4 => {
             let run = lab.run(["ecs.g6.large", "ecs.g7.xlarge"][random.below(2)], vswitch);
@@ -203,6 +249,7 @@ fn the_laws_hold_whatever_is_called() {
             config.seed = seed;
             // One that runs out within a run.
             config.vswitches[1].cidr = "10.0.2.0/27".parse().unwrap();
+            config.vswitches[0].reserved = vec!["10.0.1.128/26".parse().unwrap()];
         });
         let (mut random, mut wires) = (Random(seed), Wires::default());
         for _ in 0..CALLS {

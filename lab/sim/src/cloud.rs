@@ -78,6 +78,7 @@ impl Cloud {
                 name: format!("vsw-{at}"),
                 zone: zone(),
                 cidr: Ipv4Net::new([10, 1 + at, 0, 0].into(), *bits)?,
+                reserved: Vec::new(),
             });
         }
         let vswitches = config.vswitches.iter().map(|spec| spec.id.clone());
@@ -147,6 +148,7 @@ impl Cloud {
                     vswitch: create.vswitch,
                     security_groups: create.security_groups,
                     secondary_address_count: create.address_count.saturating_sub(1),
+                    ipv4_prefix_count: 0,
                     description: "interface of Terway".into(),
                     tags: create.tags,
                     resource_group: None,
@@ -378,6 +380,7 @@ impl Cloud {
                 .ok_or_else(|| anyhow::anyhow!("no vSwitch"))?,
             security_groups: self.region.config().security_groups.clone(),
             secondary_address_count: 1,
+            ipv4_prefix_count: 0,
             description: "of somebody else".into(),
             tags: BTreeMap::from([("creator".into(), "somebody".into())]),
             resource_group: None,

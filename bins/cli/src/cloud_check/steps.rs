@@ -115,6 +115,7 @@ fn creation(plan: &Plan, run: &str) -> Option<CreateNetworkInterface> {
         vswitch: plan.vswitch.clone(),
         security_groups: plan.security_groups.clone(),
         secondary_address_count: ADDRESSES,
+        ipv4_prefix_count: 0,
         description: "made by terway-cli cloud-check, which deletes it".into(),
         tags,
         resource_group: plan.resource_group.clone(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use model::{Eni, EniKind, EniStatus, PrivateIp};
+use model::{Eni, EniKind, EniStatus, Ipv4Prefix, PrivateIp};
 use serde::Deserialize;
 
 use super::DescribedEni;
@@ -13,6 +13,7 @@ use crate::{
 
 nested_list!(PrivateIpSet, "PrivateIpSet");
 nested_list!(Ipv6Set, "Ipv6Set");
+nested_list!(Ipv4PrefixSet, "Ipv4PrefixSet");
 nested_list!(SecurityGroupId, "SecurityGroupId");
 nested_list!(Tag, "Tag");
 
@@ -35,6 +36,8 @@ pub(super) struct EniDocument {
     private_ip_address: Option<String>,
     private_ip_sets: PrivateIpSet<PrivateIpDocument>,
     ipv6_sets: Option<Ipv6Set<Ipv6Document>>,
+    // Came with prefixes; a private cloud that is older has neither.
+    ipv4_prefix_sets: Option<Ipv4PrefixSet<PrefixDocument>>,
     tags: Option<Tag<TagDocument>>,
 }
 
@@ -63,6 +66,12 @@ struct Ipv6Document {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
+struct PrefixDocument {
+    ipv4_prefix: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
 struct TagDocument {
     tag_key: String,
     // A tag may have no value, which some answers write by leaving the field out.
@@ -70,9 +79,13 @@ struct TagDocument {
     tag_value: String,
 }
 
+pub(super) fn prefix(field: &'static str, text: &str) -> Result<Ipv4Prefix, DecodeError> {
+    value(field, text, "an IPv4 block with 28 bits of mask")
+}
+
 impl EniDocument {
     pub(super) fn read(self) -> Result<DescribedEni, DecodeError> {
-        let addresses = self.addresses()?;
+        let (addresses, prefixes) = (self.addresses()?, self.prefixes()?);
         let attachment = self.attachment.unwrap_or_default();
         let instance = match optional_id("InstanceId", self.instance_id)? {
             Some(instance) => Some(instance),
@@ -94,6 +107,7 @@ impl EniDocument {
                 .map(|group| id("SecurityGroupId", group))
                 .collect::<Result<_, _>>()?,
             addresses,
+            prefixes,
             tags: tags
                 .into_iter()
                 .map(|tag| (tag.tag_key, tag.tag_value))
@@ -109,6 +123,13 @@ impl EniDocument {
                 attachment.trunk_network_interface_id,
             )?,
         })
+    }
+
+    fn prefixes(&self) -> Result<Vec<Ipv4Prefix>, DecodeError> {
+        let listed = self.ipv4_prefix_sets.iter().flat_map(|set| &set.items);
+        listed
+            .map(|entry| prefix("Ipv4Prefix", &entry.ipv4_prefix))
+            .collect()
     }
 
     /// All private addresses, IPv4 first, each once.

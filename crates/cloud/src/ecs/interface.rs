@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use model::{ClientToken, Eni, EniId, InstanceId, SecurityGroupId, VSwitchId};
 
 use super::{
-    CLIENT_TOKEN_LENGTH_MAX, SECONDARY_ADDRESSES_PER_CREATE_MAX, TAGS_MAX, document::EniDocument,
+    CLIENT_TOKEN_LENGTH_MAX, PREFIXES_PER_CALL_MAX, SECONDARY_ADDRESSES_PER_CREATE_MAX, TAGS_MAX,
+    document::EniDocument,
 };
 use crate::{
     Call, DecodeError, RequestError,
@@ -45,6 +46,8 @@ pub struct CreateNetworkInterface {
     pub security_groups: Vec<SecurityGroupId>,
     /// Secondary addresses to bring along, 0 to 49.
     pub secondary_address_count: u32,
+    /// IPv4 prefixes to bring along, 0 to 10.
+    pub ipv4_prefix_count: u32,
     /// What people read in the console, 2 to 256 characters.
     pub description: String,
     /// Its tags, at most 20.
@@ -76,6 +79,14 @@ impl Call for CreateNetworkInterface {
             0,
             most,
         )?;
+        let prefixes = self.ipv4_prefix_count as usize;
+        RequestError::bound(
+            "Ipv4PrefixCount",
+            "prefixes",
+            prefixes,
+            0,
+            PREFIXES_PER_CALL_MAX,
+        )?;
         let characters = self.description.chars().count();
         RequestError::bound("Description", "characters", characters, 2, 256)?;
         RequestError::bound("Tag", "tags", self.tags.len(), 0, TAGS_MAX)?;
@@ -91,6 +102,9 @@ impl Call for CreateNetworkInterface {
                 "SecondaryPrivateIpAddressCount",
                 self.secondary_address_count,
             );
+        }
+        if self.ipv4_prefix_count > 0 {
+            params.set("Ipv4PrefixCount", self.ipv4_prefix_count);
         }
         params.set("Description", &self.description);
         params.set_tags(&self.tags);

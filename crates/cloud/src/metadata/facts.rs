@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use model::{
-    EniId, IdError, InstanceId, Mac, RegionId, VSwitchId, VpcId, ZoneId, id::ID_LENGTH_MAX,
+    EniId, IdError, InstanceId, Ipv4Prefix, Mac, RegionId, VSwitchId, VpcId, ZoneId,
+    id::ID_LENGTH_MAX,
 };
 
 use super::{Metadata, MetadataError, malformed};
@@ -44,6 +45,9 @@ pub struct InterfaceFacts {
     pub gateway: IpAddr,
     /// All its IPv4 addresses, its own included (`private-ipv4s`).
     pub addresses: Vec<IpAddr>,
+    /// Its IPv4 prefixes (`ipv4-prefixes`, unconfirmed: clients of the service read it, its
+    /// documentation does not list it). Nothing when the service does not speak of prefixes.
+    pub prefixes: Option<Vec<Ipv4Prefix>>,
     /// Its vSwitch (`vswitch-id`).
     pub vswitch: VSwitchId,
     /// The IPv4 block of its vSwitch (`vswitch-cidr-block`).
@@ -85,12 +89,19 @@ impl InterfaceFacts {
         };
         let list = path("private-ipv4s");
         let block = path("vswitch-cidr-block");
+        let blocks = path("ipv4-prefixes");
+        let prefixes = match service.text(&blocks, deadline).await {
+            Ok(text) => Some(prefixes(&blocks, &text)?),
+            Err(error) if error.is_absent() => None,
+            Err(error) => return Err(error),
+        };
         let facts = Self {
             mac,
             eni: service.id(&path("network-interface-id"), deadline).await?,
             primary_address: address("primary-ip-address").await?,
             gateway: address("gateway").await?,
             addresses: addresses(&list, &service.text(&list, deadline).await?)?,
+            prefixes,
             vswitch: service.id(&path("vswitch-id"), deadline).await?,
             vswitch_cidr: parsed(
                 &block,
@@ -171,6 +182,20 @@ fn addresses(path: &str, text: &str) -> Result<Vec<IpAddr>, MetadataError> {
     }
 }
 
+/// A list in brackets, its entries in quotes or not: nothing says which of the service's two habits
+/// (`private-ipv4s`, `ipv6s`) this path has.
+fn prefixes(path: &str, text: &str) -> Result<Vec<Ipv4Prefix>, MetadataError> {
+    let expected = "a list of IPv4 blocks with 28 bits of mask, in brackets";
+    let inner = text.trim().strip_prefix('[');
+    let inner = inner.and_then(|rest| rest.strip_suffix(']'));
+    let inner = inner.ok_or_else(|| malformed(path, text, expected))?.trim();
+    if inner.is_empty() {
+        return Ok(Vec::new());
+    }
+    let entries = inner.split(',').map(|entry| entry.trim().trim_matches('"'));
+    entries.map(|entry| parsed(path, entry, expected)).collect()
+}
+
 fn parsed<T: core::str::FromStr>(
     path: &str,
     text: &str,
@@ -198,6 +223,27 @@ mod tests {
             "00:16:3e:00:00:01/\n00:16",
         ] {
             assert!(macs(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn prefixes_are_a_whole_list_with_or_without_quotes() {
+        for text in [
+            "[\"10.0.0.16/28\", \"10.0.0.32/28\"]",
+            "[10.0.0.16/28,10.0.0.32/28]\n",
+        ] {
+            assert_eq!(prefixes("p", text).unwrap().len(), 2, "{text}");
+        }
+        assert_eq!(prefixes("p", "[]").unwrap(), []);
+        for bad in [
+            "",
+            "[",
+            "[10.0.0.16/28",
+            "10.0.0.16/28",
+            "[10.0.0.1/28]",
+            "[,]",
+        ] {
+            assert!(prefixes("p", bad).is_err(), "{bad:?}");
         }
     }
 

@@ -83,6 +83,7 @@ impl Cloud {
                     primary: n == 0,
                 })
                 .collect(),
+            prefixes: Vec::new(),
             tags,
         }
     }

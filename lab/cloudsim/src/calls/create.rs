@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use model::{EniId, EniKind, EniStatus, SecurityGroupId, Timestamp, VSwitchId};
 
-use super::{Body, check_region};
+use super::{Body, addresses::PREFIXES_MAX, check_region};
 use crate::{
     params::Params,
     refusal::{Outcome, Refusal},
@@ -19,9 +19,8 @@ const SECONDARY_MAX: u32 = 49;
 const NAMED_MAX: usize = 10;
 
 /// What the real cloud takes here and this region does not offer yet.
-const NOT_OFFERED: [&str; 6] = [
+const NOT_OFFERED: [&str; 5] = [
     "Ipv4Prefix",
-    "Ipv4PrefixCount",
     "Ipv6Address",
     "Ipv6AddressCount",
     "Ipv6Prefix",
@@ -37,6 +36,9 @@ pub(super) fn create(world: &mut World, now: Timestamp, params: &Params) -> Outc
     let vswitch_id = params.required("VSwitchId")?;
     let security_groups = security_groups(world, params)?;
     let secondary = wanted_secondary(params)?;
+    let prefixes = params
+        .number("Ipv4PrefixCount", 1..=PREFIXES_MAX)?
+        .unwrap_or(0);
     let kind = params
         .word("InstanceType", &KINDS)?
         .unwrap_or(EniKind::Secondary);
@@ -62,7 +64,9 @@ pub(super) fn create(world: &mut World, now: Timestamp, params: &Params) -> Outc
         return Err(Refusal::too_many_enis(world.config.limits.enis));
     }
 
+    world.has_prefixes(&vswitch.id, prefixes as usize)?;
     let (primary, secondary) = take(world, &vswitch.id, named_primary, secondary)?;
+    let prefixes = world.take_prefixes(&vswitch.id, prefixes as usize)?;
     let eni = Eni {
         id: EniId::new(world.dice.id("eni")).map_err(|_| Refusal::internal())?,
         kind,
@@ -72,6 +76,7 @@ pub(super) fn create(world: &mut World, now: Timestamp, params: &Params) -> Outc
         zone: vswitch.zone,
         primary,
         secondary,
+        prefixes: prefixes.into_iter().collect(),
         security_groups,
         name: params
             .text("NetworkInterfaceName")

@@ -1,8 +1,8 @@
-//! Whose an address is: taking, assigning, returning, and how many an ENI may have.
+//! Whose an address or a prefix is: taking, assigning, returning, and how many an ENI may have.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use model::{EniId, EniStatus, Timestamp, VSwitchId};
+use model::{EniId, EniStatus, Ipv4Prefix, Timestamp, VSwitchId};
 
 use super::World;
 use crate::{
@@ -54,6 +54,55 @@ impl World {
         Ok(taken)
     }
 
+    /// Takes prefixes of a vSwitch's reserved blocks, all of them or none.
+    pub(crate) fn take_prefixes(
+        &mut self,
+        id: &VSwitchId,
+        count: usize,
+    ) -> Outcome<Vec<Ipv4Prefix>> {
+        self.has_prefixes(id, count)?;
+        let Some(vswitch) = self.vswitches.get_mut(id) else {
+            return Err(Refusal::no_vswitch(id));
+        };
+        Ok((0..count)
+            .filter_map(|_| vswitch.take_prefix(&mut self.dice))
+            .collect())
+    }
+
+    /// Refuses what [`World::take_prefixes`] would, and takes nothing.
+    pub(crate) fn has_prefixes(&self, id: &VSwitchId, count: usize) -> Outcome<()> {
+        let free = match self.vswitches.get(id) {
+            Some(vswitch) if !self.faults.is_full(id) => vswitch.free_prefixes().count(),
+            Some(_) | None => 0,
+        };
+        if count > free {
+            return Err(Refusal::no_block(id, count, free));
+        }
+        Ok(())
+    }
+
+    pub(super) fn give_prefix_back(
+        &mut self,
+        vswitch: &VSwitchId,
+        prefix: Ipv4Prefix,
+        eni: &EniId,
+    ) {
+        if let Some(vswitch) = self.vswitches.get_mut(vswitch) {
+            vswitch.give_prefix_back(prefix);
+        }
+        for address in prefix.addresses() {
+            let eni = eni.clone();
+            self.effects.push_back(Effect::Disown { address, eni });
+        }
+    }
+
+    pub(super) fn own_prefix(&mut self, prefix: Ipv4Prefix, eni: &EniId) {
+        for address in prefix.addresses() {
+            let eni = eni.clone();
+            self.effects.push_back(Effect::Own { address, eni });
+        }
+    }
+
     pub(super) fn give_back(&mut self, vswitch: &VSwitchId, address: Ipv4Addr, eni: &EniId) {
         if let Some(vswitch) = self.vswitches.get_mut(vswitch) {
             vswitch.give_back(address);
@@ -79,13 +128,7 @@ impl World {
         id: &EniId,
         wanted: &Wanted,
     ) -> Outcome<Vec<Ipv4Addr>> {
-        let eni = self.eni(id.as_str())?;
-        settled(eni)?;
-        let limit = self.address_limit(eni);
-        if eni.address_count() + wanted.len() > limit as usize {
-            return Err(Refusal::too_many_addresses(id, limit));
-        }
-        let vswitch = eni.vswitch.clone();
+        let vswitch = self.room_for(id, wanted.len())?;
         let addresses = self.take(&vswitch, wanted)?;
         for address in &addresses {
             self.own(*address, id);
@@ -96,11 +139,39 @@ impl World {
         Ok(addresses)
     }
 
+    /// The vSwitch of an ENI that has that many places left.
+    fn room_for(&self, id: &EniId, places: usize) -> Outcome<VSwitchId> {
+        let eni = self.eni(id.as_str())?;
+        settled(eni)?;
+        let limit = self.address_limit(eni);
+        if eni.places() + places > limit as usize {
+            return Err(Refusal::too_many_addresses(id, limit));
+        }
+        Ok(eni.vswitch.clone())
+    }
+
+    pub(crate) fn assign_prefixes(
+        &mut self,
+        now: Timestamp,
+        id: &EniId,
+        count: usize,
+    ) -> Outcome<Vec<Ipv4Prefix>> {
+        let vswitch = self.room_for(id, count)?;
+        let prefixes = self.take_prefixes(&vswitch, count)?;
+        for prefix in &prefixes {
+            self.own_prefix(*prefix, id);
+        }
+        self.change(now, id, |eni| eni.prefixes.extend(prefixes.iter().copied()));
+        Ok(prefixes)
+    }
+
+    /// Takes addresses and prefixes from an ENI, all of them or none.
     pub(crate) fn unassign(
         &mut self,
         now: Timestamp,
         id: &EniId,
         addresses: &[Ipv4Addr],
+        prefixes: &[Ipv4Prefix],
     ) -> Outcome<()> {
         let eni = self.eni(id.as_str())?;
         settled(eni)?;
@@ -116,11 +187,18 @@ impl World {
                 return Err(Refusal::address_unassigned(address));
             }
         }
+        if let Some(prefix) = prefixes.iter().find(|it| !eni.prefixes.contains(it)) {
+            return Err(Refusal::address_unassigned(prefix));
+        }
         for address in addresses {
             self.give_back(&vswitch, *address, id);
         }
+        for prefix in prefixes {
+            self.give_prefix_back(&vswitch, *prefix, id);
+        }
         self.change(now, id, |eni| {
-            eni.secondary.retain(|kept| !addresses.contains(kept))
+            eni.secondary.retain(|kept| !addresses.contains(kept));
+            eni.prefixes.retain(|kept| !prefixes.contains(kept));
         });
         Ok(())
     }

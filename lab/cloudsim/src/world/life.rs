@@ -30,7 +30,7 @@ impl World {
         if self.enis_of(instance).count() >= limits.enis as usize {
             return Err(Refusal::too_many_on_instance(instance, limits.enis));
         }
-        if eni.address_count() > limits.ipv4_per_eni as usize {
+        if eni.places() > limits.ipv4_per_eni as usize {
             return Err(Refusal::too_many_addresses(&eni.id, limits.ipv4_per_eni));
         }
         // Unconfirmed: one trunk an instance, and only where the type offers trunks.
@@ -112,6 +112,9 @@ impl World {
         };
         for (address, _) in eni.addresses() {
             self.give_back(&eni.vswitch, address, id);
+        }
+        for prefix in &eni.prefixes {
+            self.give_prefix_back(&eni.vswitch, *prefix, id);
         }
         self.history.record(now, id, None);
     }

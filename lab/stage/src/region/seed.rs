@@ -52,6 +52,7 @@ fn vswitch(what: &str, letter: char, cidr: Ipv4Net) -> VSwitchSpec {
         name: format!("{what}-{letter}"),
         zone: ZoneId::new(format!("cn-hangzhou-{letter}")).expect("a short word is an id"),
         cidr,
+        reserved: Vec::new(),
     }
 }
 
