@@ -15,9 +15,9 @@ use crate::{
     dynamic::{self, Own},
     facts::{self, FIRST_LOOK, Known},
     health::{Health, Part},
-    kernel,
+    keeper, kernel,
     notices::Notices,
-    store::{self, Store},
+    store::Store,
 };
 
 /// How often a missing `eni_conf` is looked for. kubelet brings a new ConfigMap within a minute.
@@ -50,12 +50,9 @@ pub(crate) fn begin(
     outside: &Outside<'_>,
 ) -> anyhow::Result<Begun> {
     let instance = runtime.block_on(facts::instance_now(outside.metadata));
-    let (store, contents) = open_store(state, instance)?;
-    let ledger =
-        Ledger::restore(contents.rows).context("the ledger's rows contradict each other")?;
+    let (mut store, contents) = keeper::open(state, instance, outside.notices, outside.health);
     let mut netlink = datapath::Netlink::open().context("opening netlink on the node")?;
     let occupied = kernel::occupied(&mut netlink).context("reading the node's routes")?;
-    outside.health.stands(Part::Ledger);
 
     let own = own_configuration(
         runtime,
@@ -76,11 +73,13 @@ pub(crate) fn begin(
     };
     let whole = own != Own::Unknown;
     let config = first_config(settings.as_ref(), whole, contents.config, &known)?;
-    store.keep(&config, &known)?;
+    if let Err(error) = store.keep(&config, &known) {
+        tracing::error!(error = %cause::chain(&error), "keeping the configuration; the next write has it again");
+    }
     outside.health.stands(Part::Configuration);
     Ok(Begun {
         store,
-        ledger,
+        ledger: contents.ledger,
         occupied,
         settings,
         own,
@@ -175,31 +174,5 @@ fn first_config(
         (Some(settings), _) => Ok(facts::config(settings, known)),
         (None, Some(config)) => Ok(config),
         (None, None) => bail!("there is no configuration to go on with"),
-    }
-}
-
-/// The store of this instance. A ledger that another instance wrote (a disk that moved, an image made
-/// of a node) is set aside: its ENIs are not here.
-fn open_store(
-    state: &Path,
-    instance: Option<model::InstanceId>,
-) -> anyhow::Result<(Store, store::Contents)> {
-    let path = state.join("ledger.redb");
-    let (store, contents, aside) = Store::open(&path)?;
-    if let Some(aside) = aside {
-        let aside = aside.display();
-        tracing::error!(%aside, "the ledger was damaged and is set aside; it is rebuilt from kernel and cloud");
-    }
-    let wrote = contents.known.as_ref().map(|known| known.instance.clone());
-    match (wrote, instance) {
-        (Some(wrote), Some(instance)) if wrote != instance => {
-            tracing::error!(%wrote, %instance, "the ledger is another instance's and is set aside");
-            drop(store);
-            std::fs::rename(&path, path.with_extension("foreign"))
-                .context("setting the ledger aside")?;
-            let (store, contents, _) = Store::open(&path)?;
-            Ok((store, contents))
-        }
-        _ => Ok((store, contents)),
     }
 }

@@ -15,9 +15,12 @@ use std::{
 };
 
 use cloud::Metadata;
-use engine::node::{
-    Action, AddRequest, Attached, CloudCall, Config, Failure, FailureKind, Input, Node, OpNumber,
-    Reply as EngineReply, RequestNumber,
+use engine::{
+    ledger::Change,
+    node::{
+        Action, AddRequest, Attached, CloudCall, Config, Failure, FailureKind, Input, Node,
+        OpNumber, Reply as EngineReply, RequestNumber,
+    },
 };
 use ipnet::IpNet;
 use model::{PodKey, family::host_net};
@@ -37,13 +40,13 @@ use crate::{
     card::Card,
     facts::Known,
     health::Health,
+    keeper::Keeper,
     kernel::{PodDescriptors, Work},
     metrics::Metrics,
     notices::Notices,
     observe::Observation,
     plugin::{self, now},
     pods::Pods,
-    store::Store,
 };
 
 /// Inputs that may wait for the driver: each connection has one at the most, each ENI and cloud call
@@ -87,7 +90,7 @@ enum Asker {
 /// Everything the driver needs.
 pub(crate) struct Driver {
     pub(crate) node: Node,
-    pub(crate) store: Store,
+    pub(crate) keeper: Keeper,
     pub(crate) inbox: Receiver<Message>,
     pub(crate) outbox: SyncSender<Message>,
     pub(crate) set_up: SyncSender<Work>,
@@ -162,7 +165,7 @@ impl Running {
             Message::Input(input) => self.driver.node.handle(now(), input),
             Message::Asked(asked) => self.asked(*asked),
             Message::Configured(config, known) => {
-                if let Err(error) = self.driver.store.keep(&config, &known) {
+                if let Err(error) = self.driver.keeper.store().keep(&config, &known) {
                     tracing::error!(error = %crate::cause::chain(&error), "keeping the configuration");
                 }
                 self.driver.card.configured(&config, &known);
@@ -209,6 +212,11 @@ impl Running {
                 mtu,
                 runtime,
             } => {
+                if let Some(error) = self.no_ledger() {
+                    plugin::answer(&connection, &error.clone().into());
+                    let input = Input::Refused(pod, error.to_string());
+                    return self.driver.node.handle(now(), input);
+                }
                 if runtime.ingress_rate > 0 || runtime.egress_rate > 0 {
                     tracing::warn!(%pod, "bandwidth limits are not applied by this release");
                 }
@@ -322,16 +330,7 @@ impl Running {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Persist(batch, changes) => {
-                let began = Instant::now();
-                let written = self.driver.store.write(&changes);
-                self.driver.metrics.ledger_write(began.elapsed());
-                let input = match written {
-                    Ok(()) => Input::Persisted(batch),
-                    Err(error) => Input::PersistFailed(batch, crate::cause::chain(&error)),
-                };
-                self.driver.node.handle(now(), input);
-            }
+            Action::Persist(batch, changes) => self.persist(batch, &changes),
             Action::Cloud(op, call) => self.call(op, call),
             Action::ReadInterfaces(op) => self.read_interfaces(op),
             Action::ReadLinks => self.kernel(Work::ReadLinks),
@@ -353,6 +352,48 @@ impl Running {
             Action::Reply(number, reply) => self.reply(number, reply),
             Action::Notice(notice) => self.driver.notices.tell(&notice),
         }
+    }
+
+    fn persist(&mut self, batch: u64, changes: &[Change]) {
+        let began = Instant::now();
+        let driver = &mut self.driver;
+        let written = driver.keeper.write(changes, driver.node.ledger());
+        driver.metrics.ledger_write(began.elapsed());
+        let input = match written {
+            Ok(()) => Input::Persisted(batch),
+            Err(error) => Input::PersistFailed(batch, error),
+        };
+        driver.node.handle(now(), input);
+        self.refuse_adds();
+    }
+
+    /// Answers the ADDs that wait for a disk in trouble. Should it recover first, the machine sets their
+    /// pods up without descriptors, which fails, and takes them down again.
+    fn refuse_adds(&mut self) {
+        let Some(error) = self.no_ledger() else {
+            return;
+        };
+        let is_add = |asker: &Asker| matches!(asker, Asker::Plugin { verb: "add", .. });
+        let waiting = self.askers.iter().filter(|(_, asker)| is_add(asker));
+        for number in waiting.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.descriptors.remove(&number);
+            if let Some(Asker::Plugin {
+                connection,
+                verb,
+                received,
+            }) = self.askers.remove(&number)
+            {
+                plugin::answer(&connection, &error.clone().into());
+                self.driver.metrics.rpc(verb, received.elapsed(), true);
+            }
+        }
+    }
+
+    /// Why nothing can be promised to a pod, if the ledger cannot be written.
+    fn no_ledger(&self) -> Option<Error> {
+        let why = self.driver.keeper.refusal()?;
+        let message = "the agent cannot write down which pod has which address";
+        Some(Error::new(Code::TryLater, message).with_details(why))
     }
 
     fn kernel(&self, work: Work) {

@@ -38,8 +38,14 @@ pub(crate) fn lock(state: &Path, standby: bool) -> anyhow::Result<OwnedFd> {
     std::fs::create_dir_all(state).with_context(|| format!("making {}", state.display()))?;
     let path = state.join("terwayd.lock");
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
-        .with_context(|| format!("opening {}", path.display()))?;
+    let file = match rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR) {
+        // A disk that turned read-only still tells who serves.
+        Err(rustix::io::Errno::ROFS) => {
+            rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        }
+        other => other,
+    };
+    let file = file.with_context(|| format!("opening {}", path.display()))?;
     let mut ask_at = Instant::now();
     if standby {
         tracing::info!("standby: another agent serves this node");

@@ -13,6 +13,7 @@ mod facts;
 mod health;
 mod incumbent;
 mod install;
+mod keeper;
 mod kernel;
 mod metrics;
 mod notices;

@@ -182,6 +182,26 @@ impl Notices {
         self.node("ConfigNeedsRestart", text.to_owned());
     }
 
+    /// The ledger can be neither read nor written, so nothing can be promised to a pod.
+    pub(crate) fn ledger_unusable(&self, text: &str) {
+        tracing::error!(text, "the ledger cannot be used; no pod can be served");
+        self.node("LedgerUnusable", text.to_owned());
+    }
+
+    /// The ledger is written again.
+    pub(crate) fn ledger_usable(&self) {
+        tracing::info!("the ledger is written again");
+        let note = "the ledger is written again".to_owned();
+        let about = node_reference(&self.node);
+        self.send("LedgerUsable", EventType::Normal, about, note);
+    }
+
+    /// A ledger that is no use here was put beside a new one.
+    pub(crate) fn ledger_set_aside(&self, text: &str) {
+        tracing::error!(text, "the ledger is set aside");
+        self.node("LedgerSetAside", text.to_owned());
+    }
+
     /// NetworkPolicy objects have no effect, and nobody said that this is wanted.
     pub(crate) fn policy_not_enforced(&self) {
         let text = "NetworkPolicy is not enforced by this release: every pod may talk to every pod; \

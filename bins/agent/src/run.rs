@@ -23,7 +23,9 @@ use crate::{
     dynamic::Own,
     facts,
     health::{Health, Part},
-    incumbent, kernel,
+    incumbent,
+    keeper::Keeper,
+    kernel,
     metrics::Metrics,
     notices::Notices,
     observe::{self, Address, Door},
@@ -128,7 +130,7 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     });
     let driver = Driver {
         node: Node::new(config, ledger, occupied, started),
-        store,
+        keeper: Keeper::new(store, notices.clone(), Arc::clone(&health)),
         inbox,
         outbox: outbox.clone(),
         set_up,

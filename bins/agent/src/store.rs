@@ -1,21 +1,32 @@
 //! The ledger's rows on disk, in one file that survives a kill at any moment (redb: copy-on-write
 //! pages, two checksummed roots, one sync a commit).
 //!
+//! A file appears under its name only whole and synced, so one that cannot be read is damaged, never
+//! half made: it is set aside, not overwritten, and people are told. After a write that failed nothing is
+//! known of the file any more, because the kernel may have dropped what it could not write and call it
+//! written; the next write makes the file anew from the ledger in memory, which is the truth.
+//!
 //! The file carries the number of its format. A newer one is refused, so that a downgrade never
-//! misreads what an upgrade wrote; one that cannot be opened at all is set aside, not overwritten.
+//! misreads what an upgrade wrote.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+mod disk;
+#[cfg(test)]
+mod tests;
+
+use std::io::ErrorKind;
 
 use engine::{
-    ledger::{Change, Entry, EntryKey},
+    ledger::{Change, Entry, EntryKey, Ledger, Violation},
     node::Config,
 };
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    WriteTransaction,
+};
 
 use crate::facts::Known;
+
+pub(crate) use disk::{Directory, Disk};
 
 /// The format this release writes.
 const FORMAT: u64 = 1;
@@ -23,8 +34,19 @@ const FORMAT: u64 = 1;
 /// Pages kept in memory. A node's ledger of 300 rows of 300 bytes is 90 KiB.
 const CACHE_BYTES: usize = 512 * 1024;
 
+/// The ledger, one that is being made, and one that could not be read.
+const FILE: &str = "ledger.redb";
+const DRAFT: &str = "ledger.draft";
+const DAMAGED: &str = "ledger.damaged";
+/// A ledger that another instance wrote.
+const FOREIGN: &str = "ledger.foreign";
+
 const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ledger");
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
+/// Rows of the second table: the file's format, and what the node needs to start without the cloud.
+const FORMAT_ROW: &str = "format";
+const CONFIG_ROW: &str = "config";
+const KNOWN_ROW: &str = "known";
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +74,46 @@ pub(crate) enum StoreError {
         #[source]
         source: serde_json::Error,
     },
+    #[error("the rows of the ledger's store contradict each other")]
+    Rows(#[source] Violation),
+    #[error("the ledger's store has no {0}")]
+    Lacks(&'static str),
+}
+
+impl StoreError {
+    /// What the file system said, if it was asked.
+    pub(crate) fn kind(&self) -> Option<ErrorKind> {
+        match self {
+            StoreError::File { source, .. } => Some(source.kind()),
+            StoreError::Database { source, .. } => match &**source {
+                redb::Error::Io(error) => Some(error.kind()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether the file itself is at fault. What is not may pass: a full disk, a disk that is read-only,
+    /// a process that still has the file open.
+    fn is_damage(&self) -> bool {
+        match self {
+            StoreError::Newer { .. } | StoreError::File { .. } => false,
+            StoreError::Row { .. } | StoreError::Rows(_) | StoreError::Lacks(_) => true,
+            StoreError::Database { source, .. } => match &**source {
+                redb::Error::Io(error) => matches!(
+                    error.kind(),
+                    ErrorKind::InvalidData | ErrorKind::UnexpectedEof
+                ),
+                redb::Error::Corrupted(_)
+                | redb::Error::UpgradeRequired(_)
+                | redb::Error::TableTypeMismatch { .. }
+                | redb::Error::TableIsMultimap(_)
+                | redb::Error::TableDoesNotExist(_)
+                | redb::Error::TypeDefinitionChanged { .. } => true,
+                _ => false,
+            },
+        }
+    }
 }
 
 fn database<E: Into<redb::Error>>(doing: &'static str) -> impl Fn(E) -> StoreError {
@@ -62,168 +124,279 @@ fn database<E: Into<redb::Error>>(doing: &'static str) -> impl Fn(E) -> StoreErr
 }
 
 /// The store.
-pub(crate) struct Store(Database);
+pub(crate) struct Store<D = Directory> {
+    disk: D,
+    /// Nothing once a write failed.
+    file: Option<Database>,
+    /// What was last to be kept beside the rows.
+    facts: Facts,
+}
+
+/// What stands beside the rows, as it is written.
+#[derive(Debug, Default)]
+struct Facts {
+    config: Option<Vec<u8>>,
+    known: Option<Vec<u8>>,
+}
 
 /// What a store held when it was opened.
 #[derive(Default)]
 pub(crate) struct Contents {
-    pub(crate) rows: Vec<Entry>,
+    pub(crate) ledger: Ledger,
     /// The configuration the node last ran with, so that it can start without the cloud.
     pub(crate) config: Option<Config>,
     /// What the cloud last said of the node.
     pub(crate) known: Option<Known>,
 }
 
-impl Store {
-    /// Opens the store at `path` and reads it whole. A file that is damaged is renamed to
-    /// `PATH.damaged` and its path returned, beside a new store.
-    pub(crate) fn open(path: &Path) -> Result<(Self, Contents, Option<PathBuf>), StoreError> {
-        if let Some(directory) = path.parent() {
-            let path = || directory.display().to_string();
-            fs::create_dir_all(directory).map_err(|source| StoreError::File {
-                doing: "making",
-                path: path(),
-                source,
-            })?;
-        }
-        match Self::open_and_read(path) {
-            Ok((store, contents)) => Ok((store, contents, None)),
-            Err(error @ StoreError::Newer { .. }) => Err(error),
-            Err(error) if path.exists() => {
-                tracing::error!(%error, source = ?std::error::Error::source(&error), "the ledger's store is damaged");
-                let aside = path.with_extension("damaged");
-                fs::rename(path, &aside).map_err(|source| StoreError::File {
-                    doing: "setting aside",
-                    path: path.display().to_string(),
-                    source,
-                })?;
-                let (store, contents) = Self::open_and_read(path)?;
-                Ok((store, contents, Some(aside)))
+/// A file that was set aside: where it is now, and what was wrong with it.
+#[derive(Debug)]
+pub(crate) struct SetAside {
+    pub(crate) path: String,
+    pub(crate) why: String,
+}
+
+impl<D: Disk> Store<D> {
+    /// Opens the store on `disk` and reads it whole. A file that is damaged is set aside, beside a new
+    /// store.
+    pub(crate) fn open(disk: D) -> Result<(Self, Contents, Option<SetAside>), StoreError> {
+        let mut store = Self {
+            disk,
+            file: None,
+            facts: Facts::default(),
+        };
+        let found = match store.disk.open(FILE) {
+            Ok(file) => store.read(file),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                store.make(&Ledger::default())?;
+                return Ok((store, Contents::default(), None));
+            }
+            Err(error) => Err(store.failed("opening", FILE)(error)),
+        };
+        match found {
+            Ok(contents) => Ok((store, contents, None)),
+            Err(error) if error.is_damage() => {
+                let why = crate::cause::chain(&error);
+                let path = store.set_aside(DAMAGED)?;
+                Ok((store, Contents::default(), Some(SetAside { path, why })))
             }
             Err(error) => Err(error),
         }
     }
 
-    fn open_and_read(path: &Path) -> Result<(Self, Contents), StoreError> {
+    /// Sets the file aside because it is another instance's, and begins a new one.
+    pub(crate) fn disown(&mut self) -> Result<String, StoreError> {
+        self.facts = Facts::default();
+        self.set_aside(FOREIGN)
+    }
+
+    /// Renames the file to `name`; one that was set aside before under that name is lost, so that a
+    /// disk that damages file after file does not fill up.
+    fn set_aside(&mut self, name: &str) -> Result<String, StoreError> {
+        self.file = None;
+        let failed = self.failed("setting aside", FILE);
+        self.disk.rename(FILE, name).map_err(failed)?;
+        self.make(&Ledger::default())?;
+        Ok(self.disk.place(name))
+    }
+
+    fn failed(
+        &self,
+        doing: &'static str,
+        name: &str,
+    ) -> impl FnOnce(std::io::Error) -> StoreError + use<D> {
+        let path = self.disk.place(name);
+        move |source| StoreError::File {
+            doing,
+            path,
+            source,
+        }
+    }
+
+    fn read(&mut self, file: D::File) -> Result<Contents, StoreError> {
+        // An empty file would be taken for a new database, and everything for forgotten.
+        if file.len().map_err(self.failed("reading", FILE))? == 0 {
+            return Err(StoreError::Lacks("content"));
+        }
         let mut builder = Database::builder();
+        // Without this a file that was altered behind redb's back is trusted.
+        builder.set_check_integrity_on_open(true);
         builder.set_cache_size(CACHE_BYTES);
-        let opened = builder.create(path).map_err(database("opening"))?;
-        let store = Self(opened);
-        store.check_format(path)?;
-        let contents = store.read()?;
-        Ok((store, contents))
-    }
-
-    fn check_format(&self, path: &Path) -> Result<(), StoreError> {
-        let write = self.0.begin_write().map_err(database("opening"))?;
-        {
-            let mut facts = write.open_table(FACTS).map_err(database("opening"))?;
-            write.open_table(ROWS).map_err(database("opening"))?;
-            let found = facts
-                .get("format")
-                .map_err(database("reading"))?
-                .map(|value| {
-                    value
-                        .value()
-                        .try_into()
-                        .map(u64::from_be_bytes)
-                        .unwrap_or(u64::MAX)
-                });
-            match found {
-                Some(found) if found > FORMAT => {
-                    return Err(StoreError::Newer {
-                        path: path.display().to_string(),
-                        found,
-                    });
-                }
-                Some(_) => {}
-                None => {
-                    facts
-                        .insert("format", FORMAT.to_be_bytes().as_slice())
-                        .map_err(database("writing"))?;
-                }
-            }
-        }
-        write.commit().map_err(database("writing"))
-    }
-
-    fn read(&self) -> Result<Contents, StoreError> {
-        let read = self.0.begin_read().map_err(database("reading"))?;
-        let mut contents = Contents::default();
-        let rows = read.open_table(ROWS).map_err(database("reading"))?;
-        for row in rows.iter().map_err(database("reading"))? {
-            let (key, value) = row.map_err(database("reading"))?;
-            let entry =
-                serde_json::from_slice(value.value()).map_err(|source| StoreError::Row {
-                    row: key.value().to_owned(),
-                    source,
-                })?;
-            contents.rows.push(entry);
-        }
-        let facts = read.open_table(FACTS).map_err(database("reading"))?;
+        let opened = builder.create_with_backend(file);
+        let opened = opened.map_err(database("opening"))?;
+        let read = opened.begin_read().map_err(database("reading"))?;
+        self.facts = Facts {
+            config: fact(&read, CONFIG_ROW)?,
+            known: fact(&read, KNOWN_ROW)?,
+        };
+        self.check_format(&read)?;
+        let ledger = Ledger::restore(rows(&read)?).map_err(StoreError::Rows)?;
+        drop(read);
+        self.file = Some(opened);
         // What another release wrote in another form is simply asked for again.
-        let text = |name| facts.get(name).map_err(database("reading"));
-        contents.config = text("config")?.and_then(|row| serde_json::from_slice(row.value()).ok());
-        contents.known = text("known")?.and_then(|row| serde_json::from_slice(row.value()).ok());
-        Ok(contents)
+        let config = self.facts.config.as_deref();
+        let known = self.facts.known.as_deref();
+        Ok(Contents {
+            ledger,
+            config: config.and_then(|text| serde_json::from_slice(text).ok()),
+            known: known.and_then(|text| serde_json::from_slice(text).ok()),
+        })
     }
 
-    /// Writes `changes`, all or none, and returns once they survive a power cut.
-    pub(crate) fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let write = self.0.begin_write().map_err(database("writing"))?;
-        {
-            let mut rows = write.open_table(ROWS).map_err(database("writing"))?;
-            for change in changes {
-                match change {
-                    Change::Put(entry) => {
-                        let key = row_key(&entry.key());
-                        let value =
-                            serde_json::to_vec(entry).map_err(|source| StoreError::Row {
-                                row: key.clone(),
-                                source,
-                            })?;
-                        rows.insert(key.as_str(), value.as_slice())
-                            .map_err(database("writing"))?;
-                    }
-                    Change::Delete(EntryKey::Eni(eni)) => {
-                        rows.remove(row_key(&EntryKey::Eni(eni.clone())).as_str())
-                            .map_err(database("writing"))?;
-                        // The ledger drops an ENI's addresses with it.
-                        rows.retain(|_, value| !is_address_of(value, eni))
-                            .map_err(database("writing"))?;
-                    }
-                    Change::Delete(key) => {
-                        rows.remove(row_key(key).as_str())
-                            .map_err(database("writing"))?;
-                    }
-                }
-            }
+    fn check_format(&self, read: &ReadTransaction) -> Result<(), StoreError> {
+        let number = fact(read, FORMAT_ROW)?.and_then(|row| row.try_into().ok());
+        let found = number
+            .map(u64::from_be_bytes)
+            .ok_or(StoreError::Lacks("number of its format"))?;
+        if found > FORMAT {
+            let path = self.disk.place(FILE);
+            return Err(StoreError::Newer { path, found });
         }
-        write.commit().map_err(database("writing"))
+        Ok(())
+    }
+
+    /// Writes `changes`, all or none, and returns once they survive a power cut. `ledger` is what they
+    /// led to, perhaps with later ones: after a failed write all of it is written.
+    pub(crate) fn write(&mut self, changes: &[Change], ledger: &Ledger) -> Result<(), StoreError> {
+        let Some(file) = &self.file else {
+            return self.make(ledger);
+        };
+        let written = commit(file, |write| put(write, changes));
+        self.trusted(written)
     }
 
     /// Keeps configuration and facts for a start without the cloud.
-    pub(crate) fn keep(&self, config: &Config, known: &Known) -> Result<(), StoreError> {
+    pub(crate) fn keep(&mut self, config: &Config, known: &Known) -> Result<(), StoreError> {
         let text = |row: &str, value: serde_json::Result<Vec<u8>>| {
-            value.map_err(|source| StoreError::Row {
+            value.map(Some).map_err(|source| StoreError::Row {
                 row: row.into(),
                 source,
             })
         };
-        let config = text("config", serde_json::to_vec(config))?;
-        let known = text("known", serde_json::to_vec(known))?;
-        let write = self.0.begin_write().map_err(database("writing"))?;
-        {
-            let mut facts = write.open_table(FACTS).map_err(database("writing"))?;
-            facts
-                .insert("config", config.as_slice())
-                .map_err(database("writing"))?;
-            facts
-                .insert("known", known.as_slice())
-                .map_err(database("writing"))?;
-        }
-        write.commit().map_err(database("writing"))
+        self.facts = Facts {
+            config: text(CONFIG_ROW, serde_json::to_vec(config))?,
+            known: text(KNOWN_ROW, serde_json::to_vec(known))?,
+        };
+        // Without a file they go into the one that the next write makes.
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let written = commit(file, |write| put_facts(write, &self.facts));
+        self.trusted(written)
     }
+
+    fn trusted(&mut self, written: Result<(), StoreError>) -> Result<(), StoreError> {
+        if written.is_err() {
+            self.file = None;
+        }
+        written
+    }
+
+    /// Makes the file anew with all of `ledger`, in the place of the one that was there.
+    fn make(&mut self, ledger: &Ledger) -> Result<(), StoreError> {
+        let made = self.draft(ledger).and_then(|file| {
+            let failed = self.failed("renaming into place", FILE);
+            self.disk.rename(DRAFT, FILE).map_err(failed)?;
+            let failed = self.failed("syncing the directory of", FILE);
+            self.disk.sync_names().map_err(failed)?;
+            Ok(file)
+        });
+        if made.is_err() {
+            // Half a draft on a full disk takes the room that others need; the next one is made anew.
+            let _ = self.disk.remove(DRAFT);
+        }
+        self.file = Some(made?);
+        Ok(())
+    }
+
+    fn draft(&self, ledger: &Ledger) -> Result<Database, StoreError> {
+        let file = self.disk.create(DRAFT);
+        let file = file.map_err(self.failed("making", DRAFT))?;
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let made = builder.create_with_backend(file);
+        let made = made.map_err(database("making"))?;
+        let rows: Vec<Change> = ledger.entries().map(Change::Put).collect();
+        commit(&made, |write| {
+            let format = FORMAT.to_be_bytes();
+            let mut facts = write.open_table(FACTS).map_err(database("writing"))?;
+            let new = facts.insert(FORMAT_ROW, format.as_slice());
+            new.map_err(database("writing"))?;
+            drop(facts);
+            put_facts(write, &self.facts)?;
+            put(write, &rows)
+        })?;
+        Ok(made)
+    }
+}
+
+fn commit(
+    file: &Database,
+    fill: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let write = file.begin_write().map_err(database("writing"))?;
+    fill(&write)?;
+    write.commit().map_err(database("writing"))
+}
+
+fn put_facts(write: &WriteTransaction, facts: &Facts) -> Result<(), StoreError> {
+    let mut table = write.open_table(FACTS).map_err(database("writing"))?;
+    for (row, value) in [(CONFIG_ROW, &facts.config), (KNOWN_ROW, &facts.known)] {
+        if let Some(value) = value {
+            let new = table.insert(row, value.as_slice());
+            new.map_err(database("writing"))?;
+        }
+    }
+    Ok(())
+}
+
+fn put(write: &WriteTransaction, changes: &[Change]) -> Result<(), StoreError> {
+    let mut rows = write.open_table(ROWS).map_err(database("writing"))?;
+    for change in changes {
+        match change {
+            Change::Put(entry) => {
+                let key = row_key(&entry.key());
+                let value = serde_json::to_vec(entry).map_err(|source| StoreError::Row {
+                    row: key.clone(),
+                    source,
+                })?;
+                rows.insert(key.as_str(), value.as_slice())
+                    .map_err(database("writing"))?;
+            }
+            Change::Delete(EntryKey::Eni(eni)) => {
+                rows.remove(row_key(&EntryKey::Eni(eni.clone())).as_str())
+                    .map_err(database("writing"))?;
+                // The ledger drops an ENI's addresses with it.
+                rows.retain(|_, value| !is_address_of(value, eni))
+                    .map_err(database("writing"))?;
+            }
+            Change::Delete(key) => {
+                rows.remove(row_key(key).as_str())
+                    .map_err(database("writing"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn fact(read: &ReadTransaction, row: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    let facts = read.open_table(FACTS).map_err(database("reading"))?;
+    let found = facts.get(row).map_err(database("reading"))?;
+    Ok(found.map(|value| value.value().to_owned()))
+}
+
+fn rows(read: &ReadTransaction) -> Result<Vec<Entry>, StoreError> {
+    let table = read.open_table(ROWS).map_err(database("reading"))?;
+    let mut entries = Vec::new();
+    for row in table.iter().map_err(database("reading"))? {
+        let (key, value) = row.map_err(database("reading"))?;
+        let entry = serde_json::from_slice(value.value()).map_err(|source| StoreError::Row {
+            row: key.value().to_owned(),
+            source,
+        })?;
+        entries.push(entry);
+    }
+    Ok(entries)
 }
 
 fn is_address_of(value: &[u8], eni: &model::EniId) -> bool {
@@ -236,79 +409,5 @@ fn row_key(key: &EntryKey) -> String {
         EntryKey::Address(address) => format!("address/{address}"),
         EntryKey::Attachment(key) => format!("attachment/{key}"),
         EntryKey::Intent(id) => format!("intent/{id:020}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use engine::ledger::{AddressEntry, AddressState, EniEntry, EniStage, Ledger};
-    use model::{DualStack, EniId, Mac, VSwitchId};
-
-    fn rows() -> Vec<Change> {
-        let id = EniId::new("eni-1").unwrap();
-        vec![
-            Change::Put(Entry::Eni(EniEntry {
-                id: id.clone(),
-                mac: Mac([2; 6]),
-                vswitch: VSwitchId::new("vsw-1").unwrap(),
-                stage: EniStage::Attached,
-                gateway: DualStack::default(),
-                subnet: DualStack::default(),
-            })),
-            Change::Put(Entry::Address(AddressEntry {
-                address: "10.0.0.1".parse().unwrap(),
-                eni: id,
-                primary: true,
-                state: AddressState::Fresh,
-                unseen: 0,
-                reserved: None,
-            })),
-        ]
-    }
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state/ledger.redb");
-        let (store, contents, _) = Store::open(&path).unwrap();
-        assert!(contents.rows.is_empty());
-        store.write(&rows()).unwrap();
-        drop(store);
-        let (store, contents, aside) = Store::open(&path).unwrap();
-        assert!(aside.is_none());
-        let ledger = Ledger::restore(contents.rows).unwrap();
-        assert_eq!((ledger.enis().count(), ledger.addresses().count()), (1, 1));
-        store
-            .write(&[Change::Delete(EntryKey::Eni(EniId::new("eni-1").unwrap()))])
-            .unwrap();
-        drop(store);
-        assert!(
-            Store::open(&path).unwrap().1.rows.is_empty(),
-            "its addresses went with it"
-        );
-    }
-
-    #[test]
-    fn a_damaged_file_is_set_aside_and_a_newer_one_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ledger.redb");
-        fs::write(&path, b"this is no database").unwrap();
-        let (store, contents, aside) = Store::open(&path).unwrap();
-        assert!(contents.rows.is_empty());
-        assert_eq!(fs::read(aside.unwrap()).unwrap(), b"this is no database");
-        let write = store.0.begin_write().unwrap();
-        write
-            .open_table(FACTS)
-            .unwrap()
-            .insert("format", 9_u64.to_be_bytes().as_slice())
-            .unwrap();
-        write.commit().unwrap();
-        drop(store);
-        assert!(matches!(
-            Store::open(&path),
-            Err(StoreError::Newer { found: 9, .. })
-        ));
-        assert!(path.exists(), "a newer store stays where it is");
     }
 }

@@ -372,6 +372,21 @@ impl Ledger {
         self.addresses_of(eni).find_map(holder_of)
     }
 
+    /// All rows, in an order in which they can be applied.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        let Self {
+            enis,
+            addresses,
+            attachments,
+            intents,
+        } = self;
+        let enis = enis.values().cloned().map(Entry::Eni);
+        let addresses = addresses.values().cloned().map(Entry::Address);
+        let attachments = attachments.values().cloned().map(Entry::Attachment);
+        let intents = intents.values().cloned().map(Entry::Intent);
+        enis.chain(addresses).chain(attachments).chain(intents)
+    }
+
     /// The ENIs, by id.
     pub fn enis(&self) -> impl Iterator<Item = &EniEntry> {
         self.enis.values()

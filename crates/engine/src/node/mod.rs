@@ -198,12 +198,8 @@ impl Node {
                 valid,
             } => self.gc(now, request, started, &valid),
             Input::Persisted(batch) => self.out.persisted(batch),
-            Input::PersistFailed(batch, reason) => {
-                self.out.failed(batch, now.after(PERSIST_RETRY));
-                self.notice(Notice::KernelFailed(format!(
-                    "writing the ledger: {reason}"
-                )));
-            }
+            // Whoever failed to write tells people, once; a notice each half second would fill the disk.
+            Input::PersistFailed(batch, _) => self.out.failed(batch, now.after(PERSIST_RETRY)),
             Input::Cloud(op, result) => self.cloud_done(now, op, result),
             Input::Interfaces(op, result) => self.interfaces_read(now, op, result),
             Input::Links(links) => self.links_read(now, links),

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails; clippy exempts test functions, not their helpers"
 )]
 
+mod disk;
 mod rig;
 #[path = "../support/mod.rs"]
 mod support;
