@@ -47,7 +47,7 @@ impl Cloud {
                     vswitch: create.vswitch,
                     security_groups: create.security_groups,
                     secondary_address_count: create.address_count.saturating_sub(1),
-                    ipv4_prefix_count: 0,
+                    ipv4_prefix_count: create.prefix_count,
                     description: "interface of Terway".into(),
                     tags: create.tags,
                     resource_group: self.resource_group.clone(),
@@ -81,6 +81,16 @@ impl Cloud {
             }
             CloudCall::UnassignAddresses(eni, addresses) => {
                 self.done(&ecs::UnassignPrivateIpAddresses { eni, addresses })
+                    .await
+            }
+            CloudCall::AssignPrefixes(token, eni, count) => {
+                let request = ecs::AssignIpv4Prefixes { eni, count, token };
+                self.one(&request)
+                    .await
+                    .map(|answer| CloudAnswer::AssignedPrefixes(answer.prefixes))
+            }
+            CloudCall::UnassignPrefixes(eni, prefixes) => {
+                self.done(&ecs::UnassignIpv4Prefixes { eni, prefixes })
                     .await
             }
             CloudCall::DescribeNode => {
@@ -192,6 +202,7 @@ fn interface(facts: cloud::InterfaceFacts) -> Interface {
         mac: facts.mac,
         eni,
         addresses,
+        prefixes: facts.prefixes.map(|list| list.into_iter().collect()),
         gateway: DualStack::only(Family::of(facts.gateway), facts.gateway),
         subnet: DualStack::only(Family::V4, IpNet::V4(facts.vswitch_cidr)),
     }

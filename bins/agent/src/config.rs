@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use engine::node::{Policy, VSwitchPolicy};
+use engine::node::{EniPolicy, Policy, PrefixPolicy, VSwitchPolicy};
 use model::{InstanceLimits, SecurityGroupId, VSwitchId, ZoneId};
 use serde_json::{Map, Value};
 
@@ -29,19 +29,18 @@ const COOLDOWN_DEFAULT: Duration = Duration::from_secs(60);
 const POOL_SIZE_MAX: u64 = 10_000;
 
 /// Keys of `eni_conf` that ask for something this release does not do, with what it is.
-const NOT_YET: [(&str, &str); 9] = [
+const NOT_YET: [(&str, &str); 8] = [
     ("backoff_override", "back-off by configuration"),
     ("credential_path", "encrypted credentials"),
     ("enable_eni_trunking", "trunk ENIs"),
     ("enable_erdma", "RDMA"),
-    ("enable_ip_prefix", "prefixes"),
     ("extra_routes", "extra routes"),
     (
         "ip_pool_sync_period",
         "a pool synchronised by a clock; it follows every event",
     ),
+    ("ipv6_prefix_count", "IPv6 prefixes"),
     ("ipam_type", "addresses given out by the control plane"),
-    ("eni_selection_policy", "a choice among ENIs"),
 ];
 
 /// Whether the ConfigMap beside `path` says that nobody wants NetworkPolicy: key
@@ -251,6 +250,11 @@ fn policy(keys: &Keys<'_>) -> Result<Policy, SettingsError> {
             // Clusters have all kinds of words there, and for all of them it was chance.
             Some(_) | None => VSwitchPolicy::Random,
         },
+        enis: match keys.text("eni_selection_policy")? {
+            Some("least_ips") => EniPolicy::LeastIps,
+            Some(_) | None => EniPolicy::MostIps,
+        },
+        prefixes: prefixes(keys)?,
         warm_up: keys.count("ip_warm_up_size", POOL_SIZE_MAX)?.unwrap_or(0),
         reclaim: keys.reclaim()?,
         tag_filter: keys.tags("eni_tag_filter")?,
@@ -259,6 +263,12 @@ fn policy(keys: &Keys<'_>) -> Result<Policy, SettingsError> {
         calls_of: each,
         sticky_keep: standard.sticky_keep,
     })
+}
+
+fn prefixes(keys: &Keys<'_>) -> Result<Option<PrefixPolicy>, SettingsError> {
+    let least = keys.count("ipv4_prefix_count", POOL_SIZE_MAX)?.unwrap_or(0);
+    let enabled = keys.flag("enable_ip_prefix")?;
+    Ok(enabled.then_some(PrefixPolicy { least }))
 }
 
 fn ignored(keys: &Keys<'_>) -> Result<Vec<(&'static str, &'static str)>, SettingsError> {
@@ -270,6 +280,14 @@ fn ignored(keys: &Keys<'_>) -> Result<Vec<(&'static str, &'static str)>, Setting
     if policy.is_some_and(|policy| !["", "ordered", "random", "most"].contains(&policy)) {
         let what = "a choice among vSwitches other than ordered, random and most; it is random";
         ignored.push(("vswitch_selection_policy", what));
+    }
+    let policy = keys.text("eni_selection_policy")?;
+    if policy.is_some_and(|policy| !["", "most_ips", "least_ips"].contains(&policy)) {
+        let what = "a choice among ENIs other than most_ips and least_ips; it is most_ips";
+        ignored.push(("eni_selection_policy", what));
+    }
+    if keys.is_set("ipv4_prefix_count") && !keys.flag("enable_ip_prefix")? {
+        ignored.push(("ipv4_prefix_count", "prefixes without enable_ip_prefix"));
     }
     Ok(ignored)
 }

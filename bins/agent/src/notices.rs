@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use engine::node::{Exhaustion, Notice};
+use engine::node::{Exhaustion, ExhaustionKind, Notice};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
@@ -120,6 +120,14 @@ impl Notices {
                 self.node("AllocIPFailed", text.clone());
             }
             Notice::Exhausted(Exhaustion {
+                kind: kind @ ExhaustionKind::Prefix,
+                reason,
+                until,
+            }) => {
+                tracing::warn!(reason, until, "the pool grows without prefixes");
+                self.node("PrefixNotEnough", format!("{reason}; {}", kind.remedy()));
+            }
+            Notice::Exhausted(Exhaustion {
                 kind,
                 reason,
                 until,
@@ -128,9 +136,16 @@ impl Notices {
                 self.node("IPNotEnough", format!("{reason}; {}", kind.remedy()));
             }
             Notice::Recovered(kind) => {
-                let kind = kind.name();
-                tracing::info!(kind, "the pool can grow again");
-                let note = format!("the pool can grow again, or needs to no more ({kind})");
+                tracing::info!(kind = kind.name(), "the pool can grow again");
+                let note = match kind {
+                    ExhaustionKind::Prefix => {
+                        "prefixes are given again, or not needed any more".into()
+                    }
+                    kind => format!(
+                        "the pool can grow again, or needs to no more ({})",
+                        kind.name()
+                    ),
+                };
                 let about = node_reference(&self.node);
                 self.send("IPSufficient", EventType::Normal, about, note);
             }

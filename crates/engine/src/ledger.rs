@@ -5,17 +5,23 @@
 //! back, rebuild it. It refuses a change that would break an invariant, above all that an address
 //! has one owner. It must never know how or where changes are stored.
 
+mod intent;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use model::{
-    AttachmentKey, ClientToken, DualStack, EniId, InterfaceName, Mac, PodKey, PodUid,
-    SecurityGroupId, Timestamp, VSwitchId,
+    AttachmentKey, DualStack, EniId, InterfaceName, Ipv4Prefix, Mac, PodKey, PodUid, Timestamp,
+    VSwitchId,
 };
 use serde::{Deserialize, Serialize};
+
+pub use self::intent::{CreateEni, Intent, IntentCall};
 
 /// How far an ENI of ours has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -82,6 +88,9 @@ pub struct AddressEntry {
     pub eni: EniId,
     /// Whether it is the ENI's primary address, which the cloud takes back only with the ENI.
     pub primary: bool,
+    /// The prefix it came in, if it did: the cloud knows it, and takes it back, only as that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<Ipv4Prefix>,
     /// What it is doing.
     pub state: AddressState,
     /// How many trustworthy answers of the cloud in a row did not list it. It is handed out only
@@ -129,44 +138,6 @@ pub struct Attachment {
     /// Whether its addresses wait for the pod when it is gone.
     #[serde(default)]
     pub sticky: bool,
-}
-
-/// A CreateNetworkInterface call, whole: what is sent again under the same token is the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CreateEni {
-    /// Where its addresses come from.
-    pub vswitch: VSwitchId,
-    /// Its security groups.
-    pub security_groups: Vec<SecurityGroupId>,
-    /// Addresses, the primary one included.
-    pub address_count: u32,
-    /// Its tags.
-    pub tags: BTreeMap<String, String>,
-}
-
-/// A call that creates something, written down before it is made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Intent {
-    /// Its number, unique in this ledger.
-    pub id: u64,
-    /// What makes a repetition the same call.
-    pub token: ClientToken,
-    /// The call.
-    pub call: IntentCall,
-}
-
-/// The calls that create something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum IntentCall {
-    /// A new ENI.
-    CreateEni(CreateEni),
-    /// More addresses on an ENI.
-    AssignAddresses {
-        /// The ENI.
-        eni: EniId,
-        /// How many.
-        count: u32,
-    },
 }
 
 /// One row of the ledger.
@@ -412,6 +383,22 @@ impl Ledger {
         self.addresses
             .values()
             .filter(move |entry| entry.eni == *eni)
+    }
+
+    /// The prefixes of one ENI, as far as any address of them is known.
+    pub fn prefixes_of(&self, eni: &EniId) -> BTreeSet<Ipv4Prefix> {
+        self.addresses_of(eni)
+            .filter_map(|entry| entry.prefix)
+            .collect()
+    }
+
+    /// Places an ENI has used up of those its instance type gives: a prefix takes one.
+    pub fn places_of(&self, eni: &EniId) -> u32 {
+        let single = self
+            .addresses_of(eni)
+            .filter(|entry| entry.prefix.is_none());
+        let places = single.count() + self.prefixes_of(eni).len();
+        u32::try_from(places).unwrap_or(u32::MAX)
     }
 
     /// The attachments, by key.

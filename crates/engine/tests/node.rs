@@ -15,7 +15,7 @@ mod pool;
 )]
 mod world;
 
-use engine::node::PodState;
+use engine::node::{PodState, PrefixPolicy};
 use proptest::prelude::*;
 use world::{Step, World};
 
@@ -43,8 +43,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 192, max_shrink_iters: 4_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_is_lost_doubled_or_leaked(steps in prop::collection::vec(step(), 1..160)) {
-        let mut world = World::new();
+    fn nothing_is_lost_doubled_or_leaked(
+        steps in prop::collection::vec(step(), 1..160),
+        // One world in two grows by prefixes, until the reserved block is used up.
+        blocks in prop::option::of(0..4u32),
+    ) {
+        let mut world = World::with(|config| {
+            config.policy.prefixes = blocks.map(|blocks| PrefixPolicy { least: blocks / 2 });
+        });
+        world.cloud().reserve("vsw-1", blocks.unwrap_or(0));
         for step in steps {
             world.step(step);
             world.check();

@@ -314,7 +314,9 @@ impl World {
             Some(Fate::CallLate(millis)) => {
                 let safe = matches!(
                     sent.call,
-                    CloudCall::CreateEni(..) | CloudCall::AssignAddresses(..)
+                    CloudCall::CreateEni(..)
+                        | CloudCall::AssignAddresses(..)
+                        | CloudCall::AssignPrefixes(..)
                 );
                 let millis = if safe {
                     millis

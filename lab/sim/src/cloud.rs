@@ -20,8 +20,8 @@ use cloudsim::{
 use engine::node::{CloudAnswer, CloudCall, CloudFault, Interface};
 use ipnet::{IpNet, Ipv4Net};
 use model::{
-    DualStack, Eni, EniId, Exhausted, Family, FaultClass, InstanceId, Mac, RegionId, Timestamp,
-    VSwitchId, ZoneId,
+    DualStack, Eni, EniId, Exhausted, Family, FaultClass, InstanceId, Ipv4Prefix, Mac, RegionId,
+    Timestamp, VSwitchId, ZoneId,
 };
 
 use crate::schedule::Setup;
@@ -58,6 +58,14 @@ pub(crate) struct Cloud {
     pub(crate) token_twice: Option<String>,
 }
 
+/// The blocks for `count` prefixes in the vSwitch with this number, if it has room beside them.
+fn reserved(at: u8, bits: u8, count: u8) -> Vec<Ipv4Net> {
+    let blocks = (1..=count).filter(|_| bits <= 24);
+    blocks
+        .map(|block| Ipv4Net::new_assert([10, 1 + at, 0, block * 16].into(), Ipv4Prefix::LENGTH))
+        .collect()
+}
+
 /// The zone of all nodes.
 pub(crate) fn zone() -> ZoneId {
     ZoneId::new("cn-hangzhou-h").expect("a literal id")
@@ -78,7 +86,7 @@ impl Cloud {
                 name: format!("vsw-{at}"),
                 zone: zone(),
                 cidr: Ipv4Net::new([10, 1 + at, 0, 0].into(), *bits)?,
-                reserved: Vec::new(),
+                reserved: reserved(at, *bits, setup.prefixes.unwrap_or(0)),
             });
         }
         let vswitches = config.vswitches.iter().map(|spec| spec.id.clone());
@@ -148,7 +156,7 @@ impl Cloud {
                     vswitch: create.vswitch,
                     security_groups: create.security_groups,
                     secondary_address_count: create.address_count.saturating_sub(1),
-                    ipv4_prefix_count: 0,
+                    ipv4_prefix_count: create.prefix_count,
                     description: "interface of Terway".into(),
                     tags: create.tags,
                     resource_group: None,
@@ -188,6 +196,15 @@ impl Cloud {
             }
             CloudCall::UnassignAddresses(eni, addresses) => {
                 self.done(now, &ecs::UnassignPrivateIpAddresses { eni, addresses })
+            }
+            CloudCall::AssignPrefixes(token, eni, count) => {
+                self.token(token.as_str(), format!("{eni} {count} prefixes"));
+                let request = ecs::AssignIpv4Prefixes { eni, count, token };
+                let answer = self.one(now, &request)?;
+                Ok(CloudAnswer::AssignedPrefixes(answer.prefixes))
+            }
+            CloudCall::UnassignPrefixes(eni, prefixes) => {
+                self.done(now, &ecs::UnassignIpv4Prefixes { eni, prefixes })
             }
             CloudCall::DescribeNode => {
                 let instance = Some(instance);
@@ -337,6 +354,8 @@ impl Cloud {
         let path = |leaf: &str| format!("{mac}/{leaf}");
         let addresses = self.metadata(now, instance, &path("private-ipv4s"))?;
         let addresses: Vec<IpAddr> = serde_json::from_str(&addresses).ok()?;
+        let prefixes = self.metadata(now, instance, &path("ipv4-prefixes"))?;
+        let prefixes = serde_json::from_str(&prefixes).ok()?;
         if !self.settled.contains_key(&mac) {
             let mut leaf = |leaf: &str| self.metadata(now, instance, &path(leaf));
             let gateway: IpAddr = leaf("gateway")?.parse().ok()?;
@@ -345,6 +364,7 @@ impl Cloud {
                 mac,
                 eni: EniId::new(leaf("network-interface-id")?).ok()?,
                 addresses: BTreeSet::new(),
+                prefixes: None,
                 gateway: DualStack::only(Family::of(gateway), gateway),
                 subnet: DualStack::only(Family::V4, subnet),
             };
@@ -354,6 +374,7 @@ impl Cloud {
         let settled = self.settled.get(&mac)?.clone();
         Some(Interface {
             addresses,
+            prefixes,
             ..settled
         })
     }

@@ -8,7 +8,7 @@ use std::{
 
 use engine::{
     ledger::{Change, Entry, EntryKey, Ledger},
-    node::{CloudCall, Config, Node, OpNumber, Policy},
+    node::{CloudCall, Config, Node, OpNumber, Policy, PrefixPolicy},
 };
 use model::{ClientToken, Timestamp};
 
@@ -77,7 +77,10 @@ impl SimNode {
             idle_max: setup.idle_max,
             cooldown: Duration::from_secs(setup.cooldown),
             mtu: 1500,
-            policy: Policy::default(),
+            policy: Policy {
+                prefixes: setup.prefixes.map(|_| PrefixPolicy { least: 0 }),
+                ..Policy::default()
+            },
         };
         Ok(Self {
             config,

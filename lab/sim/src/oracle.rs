@@ -116,10 +116,10 @@ impl Oracle {
 
     /// Metadata showed a node these.
     pub(crate) fn shown(&mut self, interface: &engine::node::Interface) {
-        let pairs = interface
-            .addresses
-            .iter()
-            .map(|address| (*address, interface.eni.clone()));
+        let prefixed = interface.prefixes.iter().flatten();
+        let prefixed = prefixed.flat_map(|prefix| prefix.addresses());
+        let all = interface.addresses.iter().copied().chain(prefixed);
+        let pairs = all.map(|address| (address, interface.eni.clone()));
         self.shown.extend(pairs);
     }
 
@@ -259,15 +259,18 @@ impl Oracle {
             }
         }
         let enis: Vec<&EniId> = match call {
-            CloudCall::CreateEni(token, _) | CloudCall::AssignAddresses(token, ..)
+            CloudCall::CreateEni(token, _)
+            | CloudCall::AssignAddresses(token, ..)
+            | CloudCall::AssignPrefixes(token, ..)
                 if !disk.has_intent(token) =>
             {
                 return self.fail("a call is recorded before it is made", format!("{call:?}"));
             }
             CloudCall::CreateEni(_, create)
-                if create.address_count > config.limits.ipv4_per_eni =>
+                if create.address_count + create.prefix_count > config.limits.ipv4_per_eni =>
             {
-                let text = format!("{} addresses on a new ENI", create.address_count);
+                let (single, prefixes) = (create.address_count, create.prefix_count);
+                let text = format!("{single} addresses and {prefixes} prefixes on a new ENI");
                 return self.fail("never over a quota", text);
             }
             CloudCall::UnassignAddresses(eni, addresses) => {
@@ -282,10 +285,23 @@ impl Oracle {
                 }
                 vec![eni]
             }
+            CloudCall::UnassignPrefixes(eni, prefixes) => {
+                for address in prefixes.iter().flat_map(|prefix| prefix.addresses()) {
+                    self.rested(
+                        node,
+                        address,
+                        now,
+                        config.cooldown,
+                        "went back to the cloud",
+                    );
+                }
+                vec![eni]
+            }
             CloudCall::AttachEni(eni)
             | CloudCall::DetachEni(eni)
             | CloudCall::DeleteEni(eni)
-            | CloudCall::AssignAddresses(_, eni, _) => vec![eni],
+            | CloudCall::AssignAddresses(_, eni, _)
+            | CloudCall::AssignPrefixes(_, eni, _) => vec![eni],
             _ => Vec::new(),
         };
         if let Some(eni) = enis.into_iter().find(|eni| self.foreign.contains(*eni)) {
@@ -343,17 +359,13 @@ impl Oracle {
             );
         }
         for eni in ledger.enis() {
-            let asked = ledger.intents().filter_map(|intent| match &intent.call {
-                IntentCall::AssignAddresses { eni: on, count } if *on == eni.id => {
-                    Some(*count as usize)
-                }
-                _ => None,
-            });
-            let count = ledger.addresses_of(&eni.id).count() + asked.sum::<usize>();
-            if count > config.limits.ipv4_per_eni as usize {
+            let open = ledger.intents().map(|intent| &intent.call);
+            let asked = open.filter(|call| call.eni() == Some(&eni.id));
+            let count = ledger.places_of(&eni.id) + asked.map(IntentCall::places).sum::<u32>();
+            if count > config.limits.ipv4_per_eni {
                 self.fail(
                     "never over a quota",
-                    format!("{count} addresses on {}", eni.id),
+                    format!("{count} places taken on {}", eni.id),
                 );
             }
         }

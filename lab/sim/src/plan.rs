@@ -11,6 +11,9 @@ use crate::{
 /// Kinds of trouble a seed may choose from: see `trouble`.
 const KINDS: u64 = 22;
 
+/// Prefixes for two nodes with five pods each and a few idle addresses: each node needs at most two.
+pub(crate) const ENOUGH_PREFIXES: u8 = 8;
+
 /// The run of a seed over that many simulated minutes.
 pub fn random(seed: u64, minutes: u64) -> Schedule {
     let mut chance = Chance::new(seed);
@@ -83,6 +86,7 @@ fn setup(seed: u64, minutes: u64, calm: bool, chance: &mut Chance) -> Setup {
         seed,
         nodes: 1 + below(chance, 2),
         instance_type: if calm { "ecs.g7.xlarge" } else { instance_type }.into(),
+        prefixes: prefixes(seed, calm),
         vswitches: (0..1 + chance.below(2)).map(|_| bits(chance)).collect(),
         idle_min,
         idle_max: idle_min + u32::try_from(chance.below(5)).unwrap_or(0),
@@ -98,6 +102,15 @@ fn setup(seed: u64, minutes: u64, calm: bool, chance: &mut Chance) -> Setup {
         calls_a_minute: 120,
         length: minutes * 60,
     }
+}
+
+/// One world in four grows by prefixes, of which there may be few. Its own chance, so that the others
+/// are what they were before there were prefixes.
+fn prefixes(seed: u64, calm: bool) -> Option<u8> {
+    let mut chance = Chance::new(!seed);
+    let few = u8::try_from(chance.below(5)).unwrap_or(0);
+    let few = if calm { ENOUGH_PREFIXES } else { few };
+    (chance.below(4) == 0).then_some(few)
 }
 
 /// Everyday life of pods, with the misbehaviour of runtimes where this seed has it.

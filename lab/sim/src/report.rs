@@ -35,7 +35,7 @@ const INPUTS: [&str; 20] = [
     "Tick",
 ];
 /// Every action of the node machine, by name.
-const ACTIONS: [&str; 23] = [
+const ACTIONS: [&str; 25] = [
     "ObserveKernel",
     "ListPods",
     "RemoveLeftovers",
@@ -46,6 +46,8 @@ const ACTIONS: [&str; 23] = [
     "DeleteEni",
     "AssignAddresses",
     "UnassignAddresses",
+    "AssignPrefixes",
+    "UnassignPrefixes",
     "DescribeNode",
     "DescribeEnis",
     "DescribeVSwitches",
@@ -147,6 +149,8 @@ impl Report {
                 CloudCall::DeleteEni(_) => "DeleteEni",
                 CloudCall::AssignAddresses(..) => "AssignAddresses",
                 CloudCall::UnassignAddresses(..) => "UnassignAddresses",
+                CloudCall::AssignPrefixes(..) => "AssignPrefixes",
+                CloudCall::UnassignPrefixes(..) => "UnassignPrefixes",
                 CloudCall::DescribeNode => "DescribeNode",
                 CloudCall::DescribeEnis(_) => "DescribeEnis",
                 CloudCall::DescribeVSwitches(_) => "DescribeVSwitches",

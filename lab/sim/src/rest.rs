@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use engine::ledger::{AddressEntry, AddressState};
-use model::{AttachmentKey, EniId, Timestamp, VSwitchId};
+use engine::ledger::{AddressEntry, AddressState, Ledger};
+use model::{AttachmentKey, EniId, Ipv4Prefix, Timestamp, VSwitchId};
 
 use crate::{
     node::{SimNode, TAG},
@@ -32,6 +32,27 @@ pub(crate) enum Rest {
     Coming(Timestamp),
     /// Is it still? Calls by node when it came to rest.
     Staying(Vec<u64>),
+}
+
+/// Whether some of `excess` idle addresses could go back: single ones, or a prefix that is idle as a
+/// whole and not larger than that.
+fn may_go(ledger: &Ledger, excess: u32) -> bool {
+    // Nothing rests any more when this is asked.
+    let idle = |entry: &AddressEntry| {
+        matches!(
+            entry.state,
+            AddressState::Idle { .. } | AddressState::Resting { .. }
+        )
+    };
+    let single = |entry: &AddressEntry| !entry.primary && entry.prefix.is_none();
+    let mut prefixes = ledger.enis().flat_map(|eni| ledger.prefixes_of(&eni.id));
+    let whole = prefixes.any(|prefix| {
+        prefix
+            .addresses()
+            .all(|address| ledger.address(address).is_some_and(idle))
+    });
+    ledger.addresses().any(|entry| single(entry) && idle(entry))
+        || (whole && excess >= Ipv4Prefix::ADDRESSES)
 }
 
 impl World {
@@ -177,7 +198,8 @@ impl World {
             return Some(format!("{} idle of at least {min}", view.idle));
         }
         // A primary address goes back with its ENI only.
-        if view.idle > max.max(min) + enis {
+        let excess = view.idle.saturating_sub(max.max(min));
+        if excess > enis && may_go(ledger, excess) {
             return Some(format!("{} idle of at most {max}", view.idle));
         }
         let released =
@@ -204,19 +226,20 @@ impl World {
         let places = places.saturating_sub(region.enis.iter().filter(foreign).count());
         let enis = places.min(node.config.enis_max as usize);
         let most = enis * node.config.limits.ipv4_per_eni as usize;
-        let has = machine.ledger().addresses().count();
+        let ledger = machine.ledger();
+        let has = ledger.enis().map(|eni| ledger.places_of(&eni.id) as usize);
+        let has: usize = has.sum();
         let pool = self.cloud.pool_vswitches();
         let empty = |id: &VSwitchId| {
             let mut named = region.vswitches.iter().filter(|vswitch| vswitch.id == *id);
             named.all(|vswitch| vswitch.free == 0)
         };
         // An ENI grows in its own vSwitch only, and a place that is taken stays with it.
-        let ledger = machine.ledger();
         let placed = ledger.enis().count() >= enis;
         let stuck = placed
             && ledger.enis().all(|eni| {
-                let full = ledger.addresses_of(&eni.id).count();
-                empty(&eni.vswitch) || full >= node.config.limits.ipv4_per_eni as usize
+                let full = ledger.places_of(&eni.id);
+                empty(&eni.vswitch) || full >= node.config.limits.ipv4_per_eni
             });
         has >= most || stuck || pool.iter().all(empty)
     }
@@ -242,6 +265,7 @@ impl World {
                 .iter()
                 .chain([&eni.primary])
                 .map(|ip| IpAddr::V4(*ip))
+                .chain(eni.prefixes.iter().flat_map(|prefix| prefix.addresses()))
                 .collect();
             match known.remove(&eni.id) {
                 Some(addresses) if addresses != held => {

@@ -29,6 +29,9 @@ pub struct Setup {
     pub instance_type: String,
     /// Mask bits of the zone's vSwitches, in the order of the configuration.
     pub vswitches: Vec<u8>,
+    /// Prefixes in the reserved blocks of each vSwitch, when the pools grow by prefixes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefixes: Option<u8>,
     /// `min_pool_size`.
     pub idle_min: u32,
     /// `max_pool_size`.
@@ -52,6 +55,7 @@ impl Default for Setup {
             nodes: 1,
             instance_type: "ecs.g7.large".into(),
             vswitches: vec![24, 24],
+            prefixes: None,
             idle_min: 2,
             idle_max: 4,
             cooldown: 60,

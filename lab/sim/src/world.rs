@@ -20,6 +20,7 @@ use crate::{
     cloud::Cloud,
     node::SimNode,
     oracle::{Oracle, Violation},
+    plan::ENOUGH_PREFIXES,
     report::Report,
     rest::Rest,
     runtime::Later,
@@ -178,10 +179,13 @@ impl World {
         };
         let pods: BTreeSet<u16> = self.schedule.steps.iter().filter_map(created).collect();
         let wide = self.schedule.setup.vswitches.iter().all(|bits| *bits <= 24);
-        wide && self.nodes.iter().all(|node| {
-            let most = node.config.enis_max * node.config.limits.ipv4_per_eni;
-            pods.len() * 2 <= most as usize
-        })
+        let enough = self.schedule.setup.prefixes;
+        let enough = enough.is_none_or(|prefixes| prefixes >= ENOUGH_PREFIXES);
+        wide && enough
+            && self.nodes.iter().all(|node| {
+                let most = node.config.enis_max * node.config.limits.ipv4_per_eni;
+                pods.len() * 2 <= most as usize
+            })
     }
 
     /// Runs to the end, or to the first violation.

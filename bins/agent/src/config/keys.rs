@@ -73,6 +73,16 @@ impl<'a> Keys<'a> {
         Ok(u32::try_from(number).ok())
     }
 
+    /// True or false; false when it is not there.
+    pub(super) fn flag(&self, key: &str) -> Result<bool, SettingsError> {
+        let Some(value) = self.get(key) else {
+            return Ok(false);
+        };
+        value
+            .as_bool()
+            .ok_or_else(|| wrong(key, value, "true or false"))
+    }
+
     pub(super) fn integer(&self, key: &str) -> Result<Option<i64>, SettingsError> {
         let Some(value) = self.get(key) else {
             return Ok(None);

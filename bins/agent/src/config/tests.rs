@@ -50,6 +50,10 @@ fn a_wrong_value_is_named_with_its_key() {
         ),
         (r#"{"security_group":"sg-1","ip_stack":"dual"}"#, "ip_stack"),
         (
+            r#"{"security_group":"sg-1","enable_ip_prefix":"yes"}"#,
+            "enable_ip_prefix",
+        ),
+        (
             r#"{"security_group":"sg-1","ip_cooldown":"soon"}"#,
             "ip_cooldown",
         ),
@@ -125,7 +129,8 @@ fn the_pools_policy_is_read() {
         "idle_ip_reclaim_after":"1h","idle_ip_reclaim_batch_size":3,"idle_ip_reclaim_jitter_factor":"0.25",
         "eni_tag_filter":{"pool":"a"},"eni_tag_block_list":[{"key":"owner","value":"other"}],
         "rate_limit":{"":90,"CreateNetworkInterface":7,"DetachNetworkInterfaceOfTheControlPlane":5},
-        "custom_stateful_workload_kinds":["CloneSet"]}"#,
+        "custom_stateful_workload_kinds":["CloneSet"],"eni_selection_policy":"least_ips",
+        "enable_ip_prefix":true,"ipv4_prefix_count":3}"#,
     );
     let policy = settings.policy;
     assert_eq!(
@@ -138,6 +143,8 @@ fn the_pools_policy_is_read() {
     assert_eq!(reclaim.interval, Duration::from_secs(600), "the default");
     assert_eq!(policy.tag_blocks.len(), 3, "the standard two, and one more");
     assert_eq!(policy.tag_filter.len(), 1);
+    assert_eq!(policy.enis, EniPolicy::LeastIps);
+    assert_eq!(policy.prefixes, Some(PrefixPolicy { least: 3 }));
     let calls = |api| policy.calls(api);
     assert_eq!(calls(Api::CreateNetworkInterface), 7);
     assert_eq!(calls(Api::AttachNetworkInterface), 90);
@@ -156,6 +163,18 @@ fn what_is_not_said_about_the_pool_is_the_default() {
     let odd = read(r#"{"security_group":"sg-1","vswitch_selection_policy":"least"}"#);
     assert_eq!(odd.policy.vswitches, VSwitchPolicy::Random);
     assert_eq!(odd.ignored.len(), 1, "and it is said");
+    let odd = read(
+        r#"{"security_group":"sg-1","eni_selection_policy":"first","enable_ip_prefix":false,"ipv4_prefix_count":2}"#,
+    );
+    assert_eq!(
+        (odd.policy.enis, odd.policy.prefixes),
+        (EniPolicy::MostIps, None)
+    );
+    assert_eq!(
+        odd.ignored.len(),
+        2,
+        "a word nobody knows, and a count of what is off"
+    );
 }
 
 #[test]

@@ -26,6 +26,7 @@ fn address(eni: &str, state: AddressState) -> Change {
         address: "10.0.0.5".parse().unwrap(),
         eni: EniId::new(eni).unwrap(),
         primary: false,
+        prefix: None,
         state,
         unseen: 0,
         reserved: None,

@@ -72,8 +72,12 @@ impl Api {
             CloudCall::AttachEni(_) => Api::AttachNetworkInterface,
             CloudCall::DetachEni(_) => Api::DetachNetworkInterface,
             CloudCall::DeleteEni(_) => Api::DeleteNetworkInterface,
-            CloudCall::AssignAddresses(..) => Api::AssignPrivateIpAddresses,
-            CloudCall::UnassignAddresses(..) => Api::UnassignPrivateIpAddresses,
+            CloudCall::AssignAddresses(..) | CloudCall::AssignPrefixes(..) => {
+                Api::AssignPrivateIpAddresses
+            }
+            CloudCall::UnassignAddresses(..) | CloudCall::UnassignPrefixes(..) => {
+                Api::UnassignPrivateIpAddresses
+            }
             CloudCall::DescribeNode | CloudCall::DescribeEnis(_) => Api::DescribeNetworkInterfaces,
             CloudCall::DescribeVSwitches(_) => Api::DescribeVSwitches,
         }

@@ -42,6 +42,8 @@ pub(super) struct EniProgress {
     pub(super) changed: Timestamp,
     /// No further addresses are asked for before.
     pub(super) full_until: Timestamp,
+    /// Metadata shows its link and does not speak of prefixes: the cloud's own list counts instead.
+    pub(super) prefixes_unseen: bool,
     /// Trustworthy answers in a row that did not list it.
     pub(super) unseen: u8,
     /// Its tags give it to somebody else.
@@ -138,15 +140,7 @@ impl Node {
     }
 
     fn drive_attached(&mut self, now: Timestamp, eni: &EniEntry) {
-        let releasing: Vec<IpAddr> = self
-            .ledger
-            .addresses_of(&eni.id)
-            .filter(|entry| entry.state == AddressState::Releasing)
-            .map(|entry| entry.address)
-            .collect();
-        if !releasing.is_empty() && !self.excluded(&eni.id) {
-            let op = Op::Unassign(eni.id.clone(), releasing.clone());
-            let call = CloudCall::UnassignAddresses(eni.id.clone(), releasing);
+        if let Some((op, call)) = self.going_back(&eni.id) {
             return self.tidy_away(now, &eni.id, op, call);
         }
         let fresh = self

@@ -27,6 +27,8 @@ pub enum ExhaustionKind {
     AccountQuota,
     /// A security group holds as many addresses as it may.
     SecurityGroup,
+    /// A vSwitch has no block left for a prefix. The pool goes on by single addresses.
+    Prefix,
     /// The cloud, or the node's own budget, allows no further call right now.
     Throttled,
     /// The cloud does not permit the call.
@@ -44,6 +46,7 @@ impl ExhaustionKind {
             ExhaustionKind::AddressQuota => "address_quota",
             ExhaustionKind::AccountQuota => "account_quota",
             ExhaustionKind::SecurityGroup => "security_group",
+            ExhaustionKind::Prefix => "prefix",
             ExhaustionKind::Throttled => "throttled",
             ExhaustionKind::Denied => "denied",
             ExhaustionKind::Misconfigured => "misconfigured",
@@ -67,6 +70,9 @@ impl ExhaustionKind {
             }
             ExhaustionKind::SecurityGroup => {
                 "it goes on by itself once the group has room; eni_conf key security_groups may name another"
+            }
+            ExhaustionKind::Prefix => {
+                "pods are served by single addresses; a prefix is asked for again by itself, and given once the vSwitch has a reserved block free"
             }
             ExhaustionKind::Throttled => "it passes by itself",
             ExhaustionKind::Denied => {
@@ -216,11 +222,18 @@ impl Node {
         self.throttled(now).or_else(|| self.full())
     }
 
+    /// What people are told: that the pool cannot grow, or that it grows another way than configured.
+    pub(super) fn told(&self, now: Timestamp) -> Option<Exhaustion> {
+        self.exhausted(now).or_else(|| self.without_block(now))
+    }
+
     /// A call the pool grows by that the budget or the cloud's own limit holds back.
     fn throttled(&self, now: Timestamp) -> Option<Exhaustion> {
         let open = self.ledger.intents().map(|intent| match &intent.call {
             IntentCall::CreateEni(_) => Api::CreateNetworkInterface,
-            IntentCall::AssignAddresses { .. } => Api::AssignPrivateIpAddresses,
+            IntentCall::AssignAddresses { .. } | IntentCall::AssignPrefixes { .. } => {
+                Api::AssignPrivateIpAddresses
+            }
         });
         let coming = self.ledger.enis().filter_map(|eni| match eni.stage {
             EniStage::Created => Some(Api::AttachNetworkInterface),
@@ -285,7 +298,7 @@ impl Node {
                 *stop = stop.take().filter(|stop| stop.until > now);
             }
         }
-        let state = self.exhausted(now);
+        let state = self.told(now);
         let kind = state.as_ref().map(|state| state.kind);
         if kind == self.stops.told {
             self.stops.over_since = None;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use model::{Exhausted, FaultClass, Timestamp};
+use model::{Exhausted, FaultClass, Timestamp, VSwitchId};
 use sha1::{Digest, Sha1};
 
 use super::{
@@ -55,6 +55,9 @@ impl Node {
                 IntentCall::AssignAddresses { eni, count } => {
                     CloudCall::AssignAddresses(intent.token, eni, count)
                 }
+                IntentCall::AssignPrefixes { eni, count } => {
+                    CloudCall::AssignPrefixes(intent.token, eni, count)
+                }
             };
             let may = self.may_call(now, Api::of(&call), purpose);
             let progress = self.intents.entry(intent.id).or_default();
@@ -79,6 +82,9 @@ impl Node {
             (Ok(CloudAnswer::Created(eni)), IntentCall::CreateEni(create)) => {
                 self.put_new_eni(&eni, EniStage::Created);
                 self.vswitch_gave(&create.vswitch, create.address_count);
+                if create.prefix_count > 0 {
+                    self.block_given(&create.vswitch);
+                }
                 self.goes_on(Way::NewEni, false);
                 self.close(id);
             }
@@ -90,6 +96,17 @@ impl Node {
                 }
                 if let Some(vswitch) = self.ledger.eni(eni).map(|eni| eni.vswitch.clone()) {
                     self.vswitch_gave(&vswitch, count);
+                }
+                self.goes_on(Way::Addresses, false);
+                self.close(id);
+            }
+            (Ok(CloudAnswer::AssignedPrefixes(list)), IntentCall::AssignPrefixes { eni, .. }) => {
+                self.progress(eni).changed = now;
+                for prefix in list {
+                    self.put_prefix(prefix, eni);
+                }
+                if let Some(vswitch) = self.ledger.eni(eni).map(|eni| eni.vswitch.clone()) {
+                    self.block_given(&vswitch);
                 }
                 self.goes_on(Way::Addresses, false);
                 self.close(id);
@@ -114,6 +131,9 @@ impl Node {
             IntentCall::AssignAddresses { eni, count } => {
                 format!("assigning {count} addresses to {eni}")
             }
+            IntentCall::AssignPrefixes { eni, count } => {
+                format!("assigning {count} prefixes to {eni}")
+            }
         };
         self.cloud_failed(&what, fault);
         match fault.class {
@@ -133,6 +153,13 @@ impl Node {
                         not_before,
                     },
                 );
+            }
+            // Single addresses may still be had: the next call asks for those.
+            FaultClass::Exhausted(Exhausted::VSwitch) | FaultClass::Invalid
+                if intent.call.prefixes() > 0 =>
+            {
+                self.no_prefix(now, &intent.call, fault);
+                self.close(intent.id);
             }
             FaultClass::Exhausted(what) => {
                 self.ran_out(now, &intent.call, what, &fault.text);
@@ -163,7 +190,7 @@ impl Node {
                 self.stop(now, Way::NewEni, kind, REFUSED, reason);
                 self.vswitch_poll.hurry(now);
             }
-            IntentCall::AssignAddresses { eni, .. } => {
+            IntentCall::AssignAddresses { eni, .. } | IntentCall::AssignPrefixes { eni, .. } => {
                 self.inventory.hurry(now);
                 if class == FaultClass::Denied {
                     self.stop(now, Way::Addresses, kind, REFUSED, reason);
@@ -174,17 +201,34 @@ impl Node {
         }
     }
 
+    /// The vSwitch a call asks.
+    fn asks(&self, call: &IntentCall) -> Option<VSwitchId> {
+        match call {
+            IntentCall::CreateEni(create) => Some(create.vswitch.clone()),
+            IntentCall::AssignAddresses { eni, .. } | IntentCall::AssignPrefixes { eni, .. } => {
+                self.ledger.eni(eni).map(|eni| eni.vswitch.clone())
+            }
+        }
+    }
+
+    fn no_prefix(&mut self, now: Timestamp, call: &IntentCall, fault: &CloudFault) {
+        // What is refused as wrong is not right for fewer.
+        let count = match fault.class {
+            FaultClass::Invalid => 1,
+            _ => call.prefixes(),
+        };
+        if let Some(vswitch) = self.asks(call) {
+            self.block_refused(now, &vswitch, count, &fault.text);
+        }
+    }
+
     fn ran_out(&mut self, now: Timestamp, call: &IntentCall, what: Exhausted, text: &str) {
         let (way, count, eni) = match call {
             IntentCall::CreateEni(create) => (Way::NewEni, create.address_count, None),
-            IntentCall::AssignAddresses { eni, count } => (Way::Addresses, *count, Some(eni)),
+            IntentCall::AssignAddresses { eni, count }
+            | IntentCall::AssignPrefixes { eni, count } => (Way::Addresses, *count, Some(eni)),
         };
-        let vswitch = match call {
-            IntentCall::CreateEni(create) => Some(create.vswitch.clone()),
-            IntentCall::AssignAddresses { eni, .. } => {
-                self.ledger.eni(eni).map(|eni| eni.vswitch.clone())
-            }
-        };
+        let vswitch = self.asks(call);
         match (what, vswitch, eni) {
             (Exhausted::VSwitch, Some(vswitch), _) => self.vswitch_refused(now, &vswitch, count),
             (Exhausted::AddressPerEni, _, Some(eni)) => {

@@ -13,9 +13,10 @@ use super::{
     Node, Op,
     budget::{Api, Purpose},
     message::{Action, CloudAnswer, CloudCall, CloudFault, Interface, Notice},
+    prefix,
 };
 use crate::{
-    ledger::{AddressEntry, AddressState, Change, EniEntry, EniStage, Entry, EntryKey, IntentCall},
+    ledger::{AddressEntry, AddressState, Change, EniEntry, EniStage, Entry, EntryKey, Intent},
     retry::Backoff,
 };
 
@@ -151,9 +152,24 @@ impl Node {
                 ..eni.clone()
             })));
         }
-        let fresh = self.ledger.addresses_of(&eni.id).filter(|entry| {
-            entry.state == AddressState::Fresh && interface.addresses.contains(&entry.address)
-        });
+        let fresh = |entry: &&AddressEntry| entry.state == AddressState::Fresh;
+        let addresses = self.ledger.addresses_of(&eni.id);
+        let prefixed = addresses.filter(fresh).any(|entry| entry.prefix.is_some());
+        // Who else can tell is asked; each look at the metadata comes later than the one before.
+        if prefixed && interface.prefixes.is_none() {
+            self.progress(&eni.id).prefixes_unseen = true;
+            self.inventory.hurry(now);
+        }
+        let shown = |entry: &&AddressEntry| match (entry.prefix, &interface.prefixes) {
+            (None, _) => interface.addresses.contains(&entry.address),
+            (Some(prefix), Some(shown)) => shown.contains(&prefix),
+            (Some(_), None) => false,
+        };
+        let fresh = self
+            .ledger
+            .addresses_of(&eni.id)
+            .filter(fresh)
+            .filter(shown);
         for address in fresh.map(|entry| entry.address).collect::<Vec<_>>() {
             self.set_address(address, AddressState::Idle { since: now });
         }
@@ -179,7 +195,7 @@ impl Node {
         let uncertain = match result {
             Ok(CloudAnswer::Enis(enis)) if self.has_primary(&enis) => {
                 self.inventory.answered();
-                let complete = self.reconcile(sent, &enis);
+                let complete = self.reconcile(now, sent, &enis);
                 let wait = if complete {
                     INVENTORY_PERIOD
                 } else {
@@ -206,7 +222,7 @@ impl Node {
 
     /// Brings the ledger up to an answer that counts. False when something was missing for the first
     /// time, so that a second look is due soon.
-    fn reconcile(&mut self, sent: Timestamp, enis: &[Eni]) -> bool {
+    fn reconcile(&mut self, now: Timestamp, sent: Timestamp, enis: &[Eni]) -> bool {
         for eni in enis {
             if self.is_ours(eni) && self.ledger.eni(&eni.id).is_none() {
                 self.adopt(eni);
@@ -220,7 +236,7 @@ impl Node {
             }
             complete &= match enis.iter().find(|eni| eni.id == known.id) {
                 Some(eni) if !self.config.policy.allows(eni) => self.set_excluded(&known.id),
-                Some(eni) => self.compare(eni),
+                Some(eni) => self.compare(now, eni),
                 None => self.eni_missing(&known.id),
             };
         }
@@ -257,29 +273,36 @@ impl Node {
             subnet: DualStack::default(),
         };
         self.record(Change::Put(Entry::Eni(entry)));
+        self.put_listed(eni);
+    }
+
+    fn put_listed(&mut self, eni: &Eni) {
         for ip in &eni.addresses {
             self.put_fresh(ip.address, &eni.id, ip.primary);
+        }
+        for prefix in &eni.prefixes {
+            self.put_prefix(*prefix, &eni.id);
         }
     }
 
     pub(super) fn put_fresh(&mut self, address: IpAddr, eni: &EniId, primary: bool) {
-        if self
-            .ledger
-            .address(address)
-            .is_some_and(|entry| entry.eni == *eni)
-        {
-            return;
-        }
-        let eni = eni.clone();
-        let state = AddressState::Fresh;
-        self.put_address(AddressEntry {
+        self.put_unknown(AddressEntry {
             address,
-            eni,
+            eni: eni.clone(),
             primary,
-            state,
+            prefix: None,
+            state: AddressState::Fresh,
             unseen: 0,
             reserved: None,
         });
+    }
+
+    /// Takes an address into the ledger that it does not have on this ENI.
+    pub(super) fn put_unknown(&mut self, entry: AddressEntry) {
+        let known = self.ledger.address(entry.address);
+        if known.is_none_or(|known| known.eni != entry.eni) {
+            self.put_address(entry);
+        }
     }
 
     /// An ENI of ours that its tags give to somebody else now: nothing more is done with it, and it is
@@ -303,16 +326,16 @@ impl Node {
             .is_some_and(|progress| progress.excluded)
     }
 
-    fn compare(&mut self, eni: &Eni) -> bool {
+    fn compare(&mut self, now: Timestamp, eni: &Eni) -> bool {
         let progress = self.progress(&eni.id);
         (progress.unseen, progress.excluded) = (0, false);
-        let listed: BTreeSet<IpAddr> = eni.addresses.iter().map(|ip| ip.address).collect();
-        let pending = self.ledger.intents().any(
-            |intent| matches!(&intent.call, IntentCall::AssignAddresses { eni: on, .. } if *on == eni.id),
-        );
-        for ip in eni.addresses.iter().filter(|_| !pending) {
-            self.put_fresh(ip.address, &eni.id, ip.primary);
+        let mut listed: BTreeSet<IpAddr> = eni.addresses.iter().map(|ip| ip.address).collect();
+        listed.extend(prefix::addresses(&eni.prefixes));
+        let open = |intent: &Intent| intent.call.eni() == Some(&eni.id);
+        if !self.ledger.intents().any(open) {
+            self.put_listed(eni);
         }
+        self.listed_is_usable(now, &eni.id, &eni.prefixes);
         let known: Vec<AddressEntry> = self.ledger.addresses_of(&eni.id).cloned().collect();
         let mut complete = true;
         for entry in known {

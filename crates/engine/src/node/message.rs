@@ -9,8 +9,8 @@ use std::{
 
 use ipnet::IpNet;
 use model::{
-    AttachmentKey, ClientToken, DualStack, Eni, EniId, FaultClass, InstanceId, InstanceLimits, Mac,
-    PodKey, PodUid, SecurityGroupId, Timestamp, VSwitch, VSwitchId, ZoneId,
+    AttachmentKey, ClientToken, DualStack, Eni, EniId, FaultClass, InstanceId, InstanceLimits,
+    Ipv4Prefix, Mac, PodKey, PodUid, SecurityGroupId, Timestamp, VSwitch, VSwitchId, ZoneId,
     net::{EniNet, Link, PodNet, Route, Rule, Sysctl},
 };
 use serde::{Deserialize, Serialize};
@@ -93,6 +93,9 @@ pub struct Interface {
     pub eni: EniId,
     /// All its addresses.
     pub addresses: BTreeSet<IpAddr>,
+    /// All its prefixes; nothing when the metadata does not speak of prefixes.
+    #[serde(default)]
+    pub prefixes: Option<BTreeSet<Ipv4Prefix>>,
     /// The vSwitch's gateways.
     pub gateway: DualStack<IpAddr>,
     /// The vSwitch's blocks.
@@ -130,6 +133,8 @@ pub enum CloudAnswer {
     Enis(Vec<Eni>),
     /// The addresses that were assigned.
     Assigned(Vec<IpAddr>),
+    /// The prefixes that were assigned.
+    AssignedPrefixes(Vec<Ipv4Prefix>),
     /// The vSwitches that were asked for.
     VSwitches(Vec<VSwitch>),
     /// The call was accepted.
@@ -220,6 +225,10 @@ pub enum CloudCall {
     AssignAddresses(ClientToken, EniId, u32),
     /// Fewer addresses on an ENI.
     UnassignAddresses(EniId, Vec<IpAddr>),
+    /// Prefixes on an ENI.
+    AssignPrefixes(ClientToken, EniId, u32),
+    /// Fewer prefixes on an ENI.
+    UnassignPrefixes(EniId, Vec<Ipv4Prefix>),
     /// All ENIs of this node.
     DescribeNode,
     /// Some ENIs.

@@ -17,6 +17,7 @@ mod inventory;
 mod message;
 mod outbox;
 mod policy;
+mod prefix;
 mod sticky;
 mod supply;
 mod surplus;
@@ -30,12 +31,12 @@ use std::{
     time::Duration,
 };
 
-use model::{AttachmentKey, EniId, Mac, Timestamp, VSwitchId, net::Link};
+use model::{AttachmentKey, EniId, Ipv4Prefix, Mac, Timestamp, VSwitchId, net::Link};
 
 use self::{
     attach::Work, budget::Budget, collect::Doubts, eni::EniProgress, exhaustion::Stops,
-    history::History, intent::IntentProgress, inventory::Poll, outbox::Outbox, surplus::Surplus,
-    upkeep::Sweep, vswitch::VSwitchState,
+    history::History, intent::IntentProgress, inventory::Poll, outbox::Outbox, prefix::Blocks,
+    surplus::Surplus, upkeep::Sweep, vswitch::VSwitchState,
 };
 use crate::{
     ledger::{AddressEntry, AddressState, Change, Entry, Ledger},
@@ -51,7 +52,7 @@ pub use self::{
         FailureKind, Input, Interface, KernelView, Leftovers, Notice, OpNumber, Reply,
         RequestNumber,
     },
-    policy::{Policy, Reclaim, VSwitchPolicy},
+    policy::{EniPolicy, Policy, PrefixPolicy, Reclaim, VSwitchPolicy},
     view::{EniView, View},
 };
 
@@ -67,6 +68,7 @@ enum Op {
     Detach(EniId),
     Delete(EniId),
     Unassign(EniId, Vec<IpAddr>),
+    UnassignPrefixes(EniId, Vec<Ipv4Prefix>),
     Inspect(Vec<EniId>),
     Inventory { sent: Timestamp },
     Interfaces,
@@ -99,6 +101,7 @@ pub struct Node {
     intents: BTreeMap<u64, IntentProgress>,
     vswitches: BTreeMap<VSwitchId, VSwitchState>,
     vswitch_poll: Poll,
+    blocks: Blocks,
     stops: Stops,
     budget: Budget,
     surplus: Surplus,
@@ -157,6 +160,7 @@ impl Node {
             intents: BTreeMap::new(),
             vswitches: BTreeMap::new(),
             vswitch_poll: Poll::default(),
+            blocks: Blocks::default(),
             stops: Stops::default(),
             budget: Budget::default(),
             surplus: Surplus::default(),
@@ -263,6 +267,7 @@ impl Node {
             self.vswitch_poll = Poll::default();
         }
         self.stops.clear();
+        self.blocks = Blocks::default();
         self.config = config;
     }
 
@@ -282,6 +287,10 @@ impl Node {
             Op::Detach(eni) => self.detach_done(now, &eni, result),
             Op::Delete(eni) => self.delete_done(now, &eni, result),
             Op::Unassign(eni, addresses) => self.unassign_done(now, &eni, &addresses, result),
+            Op::UnassignPrefixes(eni, prefixes) => {
+                let addresses = prefix::addresses(&prefixes);
+                self.unassign_done(now, &eni, &addresses, result);
+            }
             Op::Inspect(enis) => self.inspected(now, &enis, result),
             Op::Inventory { sent } => self.inventory_done(now, sent, result),
             Op::VSwitches => self.vswitches_done(now, result),

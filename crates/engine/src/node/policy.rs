@@ -38,6 +38,25 @@ pub enum VSwitchPolicy {
     Most,
 }
 
+/// Which ENI grows first, and which one serves a pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EniPolicy {
+    /// The one with the most addresses grows first, and a new one is made when all are full. A pod gets
+    /// the address that has been free the longest, wherever it is.
+    #[default]
+    MostIps,
+    /// A new one is made while the node may have more; then the one with the fewest addresses grows
+    /// first. A pod gets an address of the one that has the fewest.
+    LeastIps,
+}
+
+/// How the pool uses prefixes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrefixPolicy {
+    /// Prefixes the node has at least, however few of their addresses are used.
+    pub least: u32,
+}
+
 /// When idle addresses go back though the pool is not above its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reclaim {
@@ -57,6 +76,10 @@ pub struct Reclaim {
 pub struct Policy {
     /// Which vSwitch serves next.
     pub vswitches: VSwitchPolicy,
+    /// Which ENI grows first.
+    pub enis: EniPolicy,
+    /// The pool grows by prefixes, and by single addresses only where no prefix is left.
+    pub prefixes: Option<PrefixPolicy>,
     /// Addresses to have once, when the node is new; they are not replaced as pods take them.
     pub warm_up: u32,
     /// When idle addresses go back though the pool is not above its size.
@@ -78,6 +101,8 @@ impl Default for Policy {
         let blocked = BLOCKED.map(|(key, value)| (key.to_owned(), value.to_owned()));
         Self {
             vswitches: VSwitchPolicy::default(),
+            enis: EniPolicy::default(),
+            prefixes: None,
             warm_up: 0,
             reclaim: None,
             tag_filter: BTreeMap::new(),

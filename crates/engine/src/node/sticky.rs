@@ -4,11 +4,11 @@
 //! while the address waits. Waiting is a preference, never a claim: when the pool cannot grow, a pod
 //! that needs an address now takes one that waits, once it has rested as every address does.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
-use model::{PodKey, Timestamp};
+use model::{EniId, PodKey, Timestamp};
 
-use super::Node;
+use super::{Node, policy::EniPolicy};
 use crate::ledger::{AddressEntry, AddressState, Attachment, Reservation};
 
 impl Node {
@@ -27,9 +27,27 @@ impl Node {
             .ledger
             .addresses()
             .filter(|entry| self.free_for_all(entry, now));
-        own.or_else(|| self.longest_free(free, now))
+        let free: Vec<&AddressEntry> = match self.config.policy.enis {
+            EniPolicy::MostIps => free.collect(),
+            EniPolicy::LeastIps => self.of_smallest_eni(free),
+        };
+        own.or_else(|| self.longest_free(free.into_iter(), now))
             .or_else(|| self.yielded(now))
             .cloned()
+    }
+
+    /// Those of the ENI with the fewest addresses.
+    fn of_smallest_eni<'a>(
+        &self,
+        free: impl Iterator<Item = &'a AddressEntry>,
+    ) -> Vec<&'a AddressEntry> {
+        let mut by_eni: BTreeMap<&EniId, Vec<&AddressEntry>> = BTreeMap::new();
+        for entry in free {
+            by_eni.entry(&entry.eni).or_default().push(entry);
+        }
+        let places = |id: &EniId| self.ledger.places_of(id);
+        let smallest = by_eni.into_iter().min_by_key(|(id, _)| (places(id), *id));
+        smallest.map(|(_, entries)| entries).unwrap_or_default()
     }
 
     /// The address that has been free the longest, so that an address is reused as late as can be.

@@ -2,13 +2,14 @@
 //! ENIs there are, then by another ENI.
 //!
 //! What is asked for covers the pods that wait and the idle addresses to keep, less what is idle or
-//! on its way. Resting addresses do not count as idle: they are not there for the next pod.
+//! on its way. Resting addresses do not count as idle: they are not there for the next pod. Where the
+//! pool may grow by prefixes it does, and by single addresses for the rest.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
-use model::{EniId, Timestamp};
+use model::{EniId, Ipv4Prefix, Timestamp};
 
-use super::{Node, exhaustion::Way};
+use super::{Node, exhaustion::Way, policy::EniPolicy, prefix::Need};
 use crate::ledger::{AddressState, CreateEni, EniStage, IntentCall};
 
 /// Addresses one AssignPrivateIpAddresses may ask for (ECS API, `SecondaryPrivateIpAddressCount` and
@@ -29,14 +30,18 @@ impl Node {
         let waiting = u32::try_from(self.waiting_count()).unwrap_or(u32::MAX);
         let wanted = waiting.saturating_add(self.idle_floor());
         let missing = wanted.saturating_sub(self.idle(now).saturating_add(self.coming(now)));
-        if missing == 0 {
+        let need = Need {
+            addresses: missing,
+            prefixes: self.prefixes_lacking(now),
+        };
+        if need.in_prefixes() == 0 {
             self.missing_since = None;
             return self.plan_surplus(now);
         }
         self.surplus.forget();
         let since = *self.missing_since.get_or_insert(now);
         if missing >= ASSIGN_MAX || now.since(since) >= GATHER {
-            self.grow(now, missing);
+            self.grow(now, need);
         }
     }
 
@@ -59,10 +64,7 @@ impl Node {
         let asked: u32 = self
             .ledger
             .intents()
-            .map(|intent| match &intent.call {
-                IntentCall::CreateEni(create) => create.address_count,
-                IntentCall::AssignAddresses { count, .. } => *count,
-            })
+            .map(|intent| intent.call.addresses())
             .sum();
         let on_the_way = self.ledger.addresses().filter(|entry| {
             let coming = match entry.state {
@@ -83,53 +85,96 @@ impl Node {
         asked.saturating_add(u32::try_from(on_the_way.count()).unwrap_or(u32::MAX))
     }
 
-    fn grow(&mut self, now: Timestamp, mut missing: u32) {
-        let enis: Vec<EniId> = self.ledger.enis().map(|eni| eni.id.clone()).collect();
+    fn grow(&mut self, now: Timestamp, mut need: Need) {
+        let spread = self.config.policy.enis == EniPolicy::LeastIps;
+        if spread {
+            self.grow_by_eni(now, &mut need);
+        }
+        let enis = self.enis_to_grow();
         for id in &enis {
-            let count = missing.min(self.room(now, id)).min(ASSIGN_MAX);
+            self.grow_by_prefixes(now, id, &mut need);
+        }
+        for id in &enis {
+            let count = need.addresses.min(self.room(now, id)).min(ASSIGN_MAX);
             if count > 0 {
-                missing -= count;
+                need.addresses -= count;
                 let eni = id.clone();
                 self.open(now, IntentCall::AssignAddresses { eni, count });
             }
         }
         // What an ENI that is busy now will take in its next call comes sooner than a new ENI.
         let later: u32 = enis.iter().map(|id| self.room_later(now, id)).sum();
-        let missing = missing.saturating_sub(later);
+        need.addresses = need.addresses.saturating_sub(later);
+        if !spread {
+            self.grow_by_eni(now, &mut need);
+        }
+    }
+
+    /// The ENIs in the order in which they grow.
+    fn enis_to_grow(&self) -> Vec<EniId> {
+        let mut enis: Vec<_> = self
+            .ledger
+            .enis()
+            .map(|eni| (self.ledger.places_of(&eni.id), eni.id.clone()))
+            .collect();
+        match self.config.policy.enis {
+            EniPolicy::MostIps => enis.sort_by_key(|(places, _)| Reverse(*places)),
+            EniPolicy::LeastIps => enis.sort_by_key(|(places, _)| *places),
+        }
+        enis.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn grow_by_eni(&mut self, now: Timestamp, need: &mut Need) {
         let creating = self
             .ledger
             .intents()
             .any(|i| matches!(i.call, IntentCall::CreateEni(_)));
-        let count = u32::try_from(enis.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(self.ledger.enis().count()).unwrap_or(u32::MAX);
         let closed = self.stops.closed(Way::NewEni, now);
-        if missing == 0 || creating || closed || count >= self.config.enis_max {
+        if need.in_prefixes() == 0 || creating || closed || count >= self.config.enis_max {
             return;
         }
         let Some(vswitch) = self.choose_vswitch(now) else {
             return;
         };
-        let wanted = missing.min(self.config.limits.ipv4_per_eni);
+        let places = self.config.limits.ipv4_per_eni;
+        let prefixes = need.in_prefixes().min(places.saturating_sub(1));
+        let prefix_count = self.blocks_left(now, &vswitch, prefixes);
+        let single = match (prefix_count, need.addresses) {
+            (0, 0) => return,
+            (0, missing) => self.vswitch_has(&vswitch, missing.min(places)),
+            // The primary address alone: a create asks for secondary ones or for prefixes.
+            _ => 1,
+        };
         let create = CreateEni {
-            address_count: self.vswitch_has(&vswitch, wanted).clamp(1, CREATE_MAX),
+            address_count: single.clamp(1, CREATE_MAX),
+            prefix_count,
             vswitch,
             security_groups: self.config.security_groups.clone(),
             tags: self.config.tags.clone(),
         };
+        need.addresses = need.addresses.saturating_sub(create.address_count);
+        need.met_by_prefixes(prefix_count);
         self.open(now, IntentCall::CreateEni(create));
     }
 
-    /// Addresses an ENI may get right now.
+    /// Single addresses an ENI may get right now.
     fn room(&self, now: Timestamp, id: &EniId) -> u32 {
+        self.single(now, id, self.places(now, id))
+    }
+
+    /// Places an ENI may fill right now, with whatever its vSwitch has.
+    pub(super) fn places(&self, now: Timestamp, id: &EniId) -> u32 {
         let busy = self.progress.get(id).is_some_and(|progress| progress.busy);
         if busy || self.asked_for(id) > 0 || !self.eni_usable(id) {
             0
         } else {
-            self.room_later(now, id)
+            self.places_later(now, id)
         }
     }
 
-    /// Addresses an ENI may get beyond those it has and those asked for, as far as is known now.
-    fn room_later(&self, now: Timestamp, id: &EniId) -> u32 {
+    /// Places an ENI may fill beyond those it has and those asked for, as far as is known now.
+    fn places_later(&self, now: Timestamp, id: &EniId) -> u32 {
         let full = self
             .progress
             .get(id)
@@ -137,16 +182,29 @@ impl Node {
         if full || self.stops.closed(Way::Addresses, now) {
             return 0;
         }
+        self.lacks(id)
+    }
+
+    /// As many of `places` as the ENI's vSwitch has single addresses for.
+    fn single(&self, now: Timestamp, id: &EniId, places: u32) -> u32 {
         let vswitch = self.ledger.eni(id).map(|eni| &eni.vswitch);
         match vswitch {
-            Some(vswitch) if !self.vswitch_full(now, vswitch) => {
-                self.vswitch_has(vswitch, self.lacks(id))
-            }
+            Some(vswitch) if !self.vswitch_full(now, vswitch) => self.vswitch_has(vswitch, places),
             Some(_) | None => 0,
         }
     }
 
-    /// Addresses an ENI lacks of what the instance type allows.
+    /// Addresses an ENI may get beyond those it has and those asked for.
+    fn room_later(&self, now: Timestamp, id: &EniId) -> u32 {
+        let places = self.places_later(now, id);
+        let vswitch = self.ledger.eni(id).map(|eni| &eni.vswitch);
+        if vswitch.is_some_and(|vswitch| self.blocks_left(now, vswitch, 1) > 0) {
+            return places.saturating_mul(Ipv4Prefix::ADDRESSES);
+        }
+        self.single(now, id, places)
+    }
+
+    /// Places an ENI lacks of those the instance type allows: an address takes one, and so does a prefix.
     pub(super) fn lacks(&self, id: &EniId) -> u32 {
         let leaving = self
             .ledger
@@ -155,23 +213,18 @@ impl Node {
         if leaving || self.excluded(id) {
             return 0;
         }
-        let has = u32::try_from(self.ledger.addresses_of(id).count()).unwrap_or(u32::MAX);
+        let has = self.ledger.places_of(id);
         self.config
             .limits
             .ipv4_per_eni
             .saturating_sub(has.saturating_add(self.asked_for(id)))
     }
 
-    /// Addresses asked for on an ENI whose answer is open.
+    /// Places asked for on an ENI whose answer is open.
     fn asked_for(&self, id: &EniId) -> u32 {
-        let on_it = self
-            .ledger
-            .intents()
-            .filter_map(|intent| match &intent.call {
-                IntentCall::AssignAddresses { eni, count } if eni == id => Some(*count),
-                IntentCall::AssignAddresses { .. } | IntentCall::CreateEni(_) => None,
-            });
-        on_it.sum()
+        let intents = self.ledger.intents().map(|intent| &intent.call);
+        let on_it = intents.filter(|call| call.eni() == Some(id));
+        on_it.map(IntentCall::places).sum()
     }
 
     /// Why a pod has no address right now, in one sentence.
@@ -187,6 +240,7 @@ impl Node {
             let what = match &intent.call {
                 IntentCall::CreateEni(create) => format!("a new ENI in {}", create.vswitch),
                 IntentCall::AssignAddresses { eni, count } => format!("{count} addresses on {eni}"),
+                IntentCall::AssignPrefixes { eni, count } => format!("{count} prefixes on {eni}"),
             };
             return format!("the cloud was asked for {what} ({failures} failures so far)");
         }
@@ -228,6 +282,7 @@ impl Node {
             .chain(full)
             .chain(self.vswitch_deadlines())
             .chain(self.stops.deadlines())
+            .chain(self.block_deadlines())
             .chain(gathered)
             .chain(self.surplus_deadlines(now))
             .chain(self.sticky_deadlines())

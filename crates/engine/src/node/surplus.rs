@@ -4,11 +4,11 @@
 //! Pods come and go, and the pool with them. What is given back at the crest is asked for again in the
 //! trough, so only what was too much during all of a while goes back.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use model::{EniId, Timestamp};
+use model::{EniId, Ipv4Prefix, Timestamp};
 
-use super::Node;
+use super::{Node, Op, message::CloudCall, prefix::CALL_MAX};
 use crate::ledger::{AddressEntry, AddressState, EniStage};
 
 /// Addresses one UnassignPrivateIpAddresses takes (ECS API, `PrivateIpAddress.N`, N up to 10).
@@ -50,8 +50,13 @@ impl Node {
             });
             standing.least = standing.least.min(excess);
             let Standing { since, least } = *standing;
-            if now.since(since) >= HOLD && self.give_idle_back(now, least, Duration::ZERO) > 0 {
-                self.surplus.forget();
+            if now.since(since) >= HOLD {
+                let gave = self.give_idle_back(now, least, Duration::ZERO);
+                // Less than a prefix may be all that was too much at first, and cannot go.
+                let too_few = self.prefixes_held() > 0 && least < Ipv4Prefix::ADDRESSES;
+                if gave > 0 || too_few {
+                    self.surplus.forget();
+                }
             }
         }
         self.reclaim(now);
@@ -66,7 +71,12 @@ impl Node {
         if above == 0 || self.surplus.reclaim_at > now || self.waiting_count() > 0 {
             return;
         }
-        if self.give_idle_back(now, above.min(reclaim.batch), reclaim.after) == 0 {
+        // A batch smaller than a prefix would never give one back.
+        let batch = match self.config.policy.prefixes {
+            Some(_) => reclaim.batch.max(Ipv4Prefix::ADDRESSES),
+            None => reclaim.batch,
+        };
+        if self.give_idle_back(now, above.min(batch), reclaim.after) == 0 {
             return;
         }
         // What nobody used for so long is not kept for a start that is over.
@@ -78,7 +88,7 @@ impl Node {
     }
 
     /// Gives back up to `excess` addresses that were idle for `idle_for`: whole ENIs nobody uses first,
-    /// then single addresses. Says how many.
+    /// then single addresses, then whole prefixes. Says how many.
     fn give_idle_back(&mut self, now: Timestamp, excess: u32, idle_for: Duration) -> u32 {
         if self.ledger.intents().next().is_some() {
             return 0;
@@ -88,7 +98,7 @@ impl Node {
             if left == 0 {
                 break;
             }
-            if in_use == 0 && free > 0 && free <= left {
+            if in_use == 0 && free > 0 && free <= left && self.prefixes_spare(&id) {
                 left -= free;
                 self.set_stage(&id, EniStage::Detaching);
                 continue;
@@ -96,7 +106,8 @@ impl Node {
             let spare = self
                 .ledger
                 .addresses_of(&id)
-                .filter(|entry| !entry.primary && self.spare(entry, now, idle_for));
+                .filter(|entry| !entry.primary && entry.prefix.is_none())
+                .filter(|entry| self.spare(entry, now, idle_for));
             let give: Vec<IpAddr> = spare
                 .map(|entry| entry.address)
                 .take(left.min(UNASSIGN_MAX) as usize)
@@ -105,11 +116,36 @@ impl Node {
             for address in give {
                 self.set_address(address, AddressState::Releasing);
             }
+            left -= self.give_prefixes_back(now, &id, left, idle_for);
         }
         excess - left
     }
 
-    fn spare(&self, entry: &AddressEntry, now: Timestamp, idle_for: Duration) -> bool {
+    /// The call that gives back what of an ENI is on its way back.
+    pub(super) fn going_back(&self, id: &EniId) -> Option<(Op, CloudCall)> {
+        if self.excluded(id) {
+            return None;
+        }
+        let releasing = |entry: &&AddressEntry| entry.state == AddressState::Releasing;
+        let leaving: Vec<_> = self.ledger.addresses_of(id).filter(releasing).collect();
+        let single: Vec<IpAddr> = leaving
+            .iter()
+            .filter(|entry| entry.prefix.is_none())
+            .map(|entry| entry.address)
+            .collect();
+        if !single.is_empty() {
+            let op = Op::Unassign(id.clone(), single.clone());
+            return Some((op, CloudCall::UnassignAddresses(id.clone(), single)));
+        }
+        let prefixes: BTreeSet<_> = leaving.iter().filter_map(|entry| entry.prefix).collect();
+        let prefixes: Vec<_> = prefixes.into_iter().take(CALL_MAX as usize).collect();
+        (!prefixes.is_empty()).then(|| {
+            let op = Op::UnassignPrefixes(id.clone(), prefixes.clone());
+            (op, CloudCall::UnassignPrefixes(id.clone(), prefixes))
+        })
+    }
+
+    pub(super) fn spare(&self, entry: &AddressEntry, now: Timestamp, idle_for: Duration) -> bool {
         let since = self.free_since(entry, now);
         self.free_for_all(entry, now) && since.is_some_and(|since| now.since(since) >= idle_for)
     }

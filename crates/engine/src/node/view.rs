@@ -72,7 +72,7 @@ impl Node {
             resting,
             waiting,
             waiting_for: (waiting > 0).then(|| self.waiting_for(now)),
-            exhausted: self.exhausted(now),
+            exhausted: self.told(now),
             open_calls: u32::try_from(self.ledger.intents().count()).unwrap_or(u32::MAX),
         }
     }

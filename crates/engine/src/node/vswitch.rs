@@ -105,7 +105,7 @@ impl Node {
         if self.vswitch_poll.in_flight && !known {
             return None;
         }
-        let usable: Vec<VSwitchId> = self
+        let mut usable: Vec<VSwitchId> = self
             .config
             .vswitches
             .iter()
@@ -115,6 +115,11 @@ impl Node {
         if usable.is_empty() {
             self.no_vswitch(now);
             return None;
+        }
+        // One with a block for a prefix comes before one without.
+        let with_block = |id: &VSwitchId| self.blocks_left(now, id, 1) > 0;
+        if usable.iter().any(with_block) {
+            usable.retain(with_block);
         }
         match self.config.policy.vswitches {
             VSwitchPolicy::Ordered => usable.into_iter().next(),

@@ -3,6 +3,7 @@
 
 mod collect;
 mod exhaustion;
+mod prefix;
 mod shape;
 mod sticky;
 mod strangers;

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use engine::ledger::AddressState;
+use engine::ledger::{AddressState, IntentCall};
 use model::AttachmentKey;
 
 use super::{Asked, World};
@@ -32,6 +32,14 @@ impl World {
                 known || leaving || self.lost.contains(key),
                 "{key} lives and the ledger forgot it"
             );
+        }
+        let ledger = self.node.ledger();
+        for eni in ledger.enis() {
+            let open = ledger.intents().map(|intent| &intent.call);
+            let asked = open.filter(|call| call.eni() == Some(&eni.id));
+            let places = ledger.places_of(&eni.id) + asked.map(IntentCall::places).sum::<u32>();
+            let most = self.config.limits.ipv4_per_eni;
+            assert!(places <= most, "{places} places of {} are taken", eni.id);
         }
         for attachment in self.node.ledger().attachments() {
             for (_, address) in attachment.addresses.iter() {

@@ -9,8 +9,8 @@ use std::{
 
 use engine::node::{Api, CloudAnswer, CloudCall, CloudFault, Config, Interface};
 use model::{
-    DualStack, Eni, EniId, EniKind, EniStatus, Exhausted, FaultClass, InterfaceName, Mac,
-    PrivateIp, Timestamp, VSwitch, VSwitchId, net::Link,
+    DualStack, Eni, EniId, EniKind, EniStatus, Exhausted, FaultClass, InterfaceName, Ipv4Prefix,
+    Mac, PrivateIp, Timestamp, VSwitch, VSwitchId, net::Link,
 };
 
 const ATTACH: Duration = Duration::from_secs(1);
@@ -23,8 +23,13 @@ pub(crate) struct Cloud {
     attaching: BTreeMap<EniId, Timestamp>,
     tokens: BTreeMap<String, CloudAnswer>,
     vswitches: BTreeMap<VSwitchId, u32>,
+    /// Prefixes that are left in the reserved blocks of each.
+    blocks: BTreeMap<VSwitchId, u32>,
+    /// Whether metadata speaks of prefixes.
+    pub(crate) shows_prefixes: bool,
     made: u32,
     addresses: u32,
+    prefixes: u32,
     /// Calls that create something are refused so.
     refuses: Option<FaultClass>,
     /// Calls of each API so far.
@@ -50,8 +55,11 @@ impl Cloud {
                 .iter()
                 .map(|id| (id.clone(), 200))
                 .collect(),
+            blocks: BTreeMap::new(),
+            shows_prefixes: true,
             made: 0,
             addresses: 0,
+            prefixes: 0,
             refuses: None,
             calls: BTreeMap::new(),
         };
@@ -86,6 +94,24 @@ impl Cloud {
             prefixes: Vec::new(),
             tags,
         }
+    }
+
+    /// Prefixes the vSwitch has, all or none.
+    fn cut(&mut self, vswitch: &VSwitchId, count: u32) -> Result<Vec<Ipv4Prefix>, FaultClass> {
+        let left = self.blocks.entry(vswitch.clone()).or_default();
+        *left = left
+            .checked_sub(count)
+            .ok_or(FaultClass::Exhausted(Exhausted::VSwitch))?;
+        let first = self.prefixes;
+        self.prefixes += count;
+        let prefix = |n| Ipv4Prefix::around(Ipv4Addr::from(0x0a01_0000 + 16 * n));
+        Ok((first..self.prefixes).map(prefix).collect())
+    }
+
+    /// That many prefixes are left in a vSwitch.
+    pub(crate) fn reserve(&mut self, vswitch: &str, prefixes: u32) {
+        self.blocks
+            .insert(VSwitchId::new(vswitch).unwrap(), prefixes);
     }
 
     fn next(&mut self) -> IpAddr {
@@ -140,10 +166,9 @@ impl Cloud {
             .filter(|eni| eni.kind == EniKind::Secondary);
         secondary
             .map(|eni| {
-                (
-                    eni.id.clone(),
-                    eni.addresses.iter().map(|ip| ip.address).collect(),
-                )
+                let own = eni.addresses.iter().map(|ip| ip.address);
+                let prefixed = eni.prefixes.iter().flat_map(|prefix| prefix.addresses());
+                (eni.id.clone(), own.chain(prefixed).collect())
             })
             .collect()
     }
@@ -175,6 +200,9 @@ impl Cloud {
                 mac: eni.mac,
                 eni: eni.id.clone(),
                 addresses: eni.addresses.iter().map(|ip| ip.address).collect(),
+                prefixes: self
+                    .shows_prefixes
+                    .then(|| eni.prefixes.iter().copied().collect()),
                 gateway: DualStack {
                     v4: Some(gateway),
                     v6: None,
@@ -207,7 +235,9 @@ impl Cloud {
         *self.calls.entry(Api::of(&call)).or_default() += 1;
         let creates = matches!(
             call,
-            CloudCall::CreateEni(..) | CloudCall::AssignAddresses(..)
+            CloudCall::CreateEni(..)
+                | CloudCall::AssignAddresses(..)
+                | CloudCall::AssignPrefixes(..)
         );
         if let (true, Some(class)) = (creates, self.refuses) {
             return refuse(class);
@@ -217,10 +247,15 @@ impl Cloud {
                 if let Some(answer) = self.tokens.get(token.as_str()) {
                     return Ok(answer.clone());
                 }
+                let prefixes = match self.cut(&create.vswitch, create.prefix_count) {
+                    Ok(prefixes) => prefixes,
+                    Err(class) => return refuse(class),
+                };
                 if let Err(class) = self.take(&create.vswitch, create.address_count) {
                     return refuse(class);
                 }
-                let eni = self.make(&create.vswitch, create.address_count, create.tags);
+                let mut eni = self.make(&create.vswitch, create.address_count, create.tags);
+                eni.prefixes = prefixes;
                 self.enis.insert(eni.id.clone(), eni.clone());
                 let answer = CloudAnswer::Created(eni);
                 self.tokens.insert(token.into(), answer.clone());
@@ -232,6 +267,24 @@ impl Cloud {
                 }
                 self.assign(&id, count).inspect(|answer| {
                     self.tokens.insert(token.into(), answer.clone());
+                })
+            }
+            CloudCall::AssignPrefixes(token, id, count) => {
+                if let Some(answer) = self.tokens.get(token.as_str()) {
+                    return Ok(answer.clone());
+                }
+                self.assign_prefixes(&id, count).inspect(|answer| {
+                    self.tokens.insert(token.into(), answer.clone());
+                })
+            }
+            CloudCall::UnassignPrefixes(id, prefixes) => {
+                let vswitch = self.enis.get(&id).map(|eni| eni.vswitch.clone());
+                if let Some(left) = vswitch.and_then(|id| self.blocks.get_mut(&id)) {
+                    *left += u32::try_from(prefixes.len()).unwrap();
+                }
+                self.change(&id, |eni| {
+                    eni.prefixes.retain(|prefix| !prefixes.contains(prefix));
+                    Ok(())
                 })
             }
             CloudCall::AttachEni(id) => self.attach(now, &id),
@@ -296,11 +349,8 @@ impl Cloud {
         let Some(eni) = self.enis.get(id) else {
             return refuse(FaultClass::Gone);
         };
-        let (has, vswitch) = (
-            u32::try_from(eni.addresses.len()).unwrap(),
-            eni.vswitch.clone(),
-        );
-        if has + count > self.config.limits.ipv4_per_eni {
+        let vswitch = eni.vswitch.clone();
+        if !self.fits(eni, count) {
             return refuse(FaultClass::Exhausted(Exhausted::AddressPerEni));
         }
         if let Err(class) = self.take(&vswitch, count) {
@@ -313,6 +363,28 @@ impl Cloud {
             primary: false,
         }));
         Ok(CloudAnswer::Assigned(new))
+    }
+
+    fn fits(&self, eni: &Eni, more: u32) -> bool {
+        let has = u32::try_from(eni.addresses.len() + eni.prefixes.len()).unwrap();
+        has + more <= self.config.limits.ipv4_per_eni
+    }
+
+    fn assign_prefixes(&mut self, id: &EniId, count: u32) -> Answer {
+        let Some(eni) = self.enis.get(id) else {
+            return refuse(FaultClass::Gone);
+        };
+        let vswitch = eni.vswitch.clone();
+        if !self.fits(eni, count) {
+            return refuse(FaultClass::Exhausted(Exhausted::AddressPerEni));
+        }
+        match self.cut(&vswitch, count) {
+            Ok(prefixes) => {
+                self.enis.get_mut(id).unwrap().prefixes.extend(&prefixes);
+                Ok(CloudAnswer::AssignedPrefixes(prefixes))
+            }
+            Err(class) => refuse(class),
+        }
     }
 
     fn attach(&mut self, now: Timestamp, id: &EniId) -> Answer {

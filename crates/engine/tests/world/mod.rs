@@ -467,6 +467,10 @@ impl World {
         self.node.explain(&pod_key(pod), self.now)
     }
 
+    pub(crate) fn ledger(&self) -> &Ledger {
+        self.node.ledger()
+    }
+
     pub(crate) fn view(&self) -> View {
         self.node.view(self.now)
     }
