@@ -10,7 +10,9 @@
 //! This package must never see a runtime, a socket, a file, the kernel, Kubernetes or the cloud's
 //! wire formats; its `clippy.toml` bans the types that would let it.
 
+pub mod admission;
 pub mod ledger;
 pub mod netplan;
 pub mod node;
+pub mod podeni;
 pub mod retry;

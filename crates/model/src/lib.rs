@@ -11,6 +11,8 @@ pub mod id;
 pub mod mac;
 pub mod net;
 pub mod pod;
+pub mod podeni;
+pub mod podnetworking;
 pub mod prefix;
 pub mod time;
 

@@ -122,7 +122,11 @@ impl Node {
             let key = suspect.key.clone();
             self.doubts.attachments.entry(key).or_insert(first);
             if suspect.superseded {
-                self.confirm(now, suspect, "the runtime asked for a newer sandbox of the pod");
+                self.confirm(
+                    now,
+                    suspect,
+                    "the runtime asked for a newer sandbox of the pod",
+                );
             } else {
                 ask.insert(suspect.key.clone());
             }

@@ -1,0 +1,73 @@
+//! Which PodNetworkings may be written.
+
+use model::podnetworking::{
+    PodNetworking, RELEASE_AFTER_MIN, Release, SECURITY_GROUPS_MAX, Tenure,
+};
+
+use super::Defaults;
+
+/// A PodNetworking that may be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// It, with what it left open filled in.
+    pub networking: PodNetworking,
+    /// What its author should know.
+    pub warnings: Vec<String>,
+}
+
+/// Whether `new` may be written over `old`, and what is filled in.
+///
+/// # Errors
+/// One sentence for its author.
+pub fn admit_networking(
+    old: Option<&PodNetworking>,
+    mut new: PodNetworking,
+    others: &[&PodNetworking],
+    defaults: &Defaults,
+) -> Result<Admitted, String> {
+    let mut warnings = Vec::new();
+    if new.vswitches.is_empty() {
+        new.vswitches = defaults.vswitches.values().flatten().cloned().collect();
+    }
+    if new.security_groups.is_empty() {
+        new.security_groups.clone_from(&defaults.security_groups);
+    }
+    if new.vswitches.is_empty() {
+        return Err("vSwitchOptions is empty, and eni_conf names no vSwitch either".into());
+    }
+    let groups = new.security_groups.len();
+    if groups == 0 || groups > SECURITY_GROUPS_MAX {
+        return Err(format!(
+            "securityGroupIDs has {groups} entries: 1 to {SECURITY_GROUPS_MAX} are possible"
+        ));
+    }
+    if let Tenure::Fixed(Release::After(delay)) = new.tenure
+        && delay < RELEASE_AFTER_MIN
+    {
+        let sentence = format!(
+            "releaseAfter is {}s, but at least {}s are needed: a shorter promise does not outlive a node's restart",
+            delay.as_secs(),
+            RELEASE_AFTER_MIN.as_secs()
+        );
+        // An object from before this rule goes on as it is.
+        if old.is_none_or(|old| old.tenure != new.tenure) {
+            return Err(sentence);
+        }
+        warnings.push(sentence);
+    }
+    let selects = |one: &&&PodNetworking| {
+        one.name != new.name
+            && (one.pods.is_some() || one.namespaces.is_some())
+            && (&one.pods, &one.namespaces) == (&new.pods, &new.namespaces)
+    };
+    if let Some(twin) = others.iter().find(selects) {
+        warnings.push(format!(
+            "PodNetworking {} selects the same pods; the first by name that is Ready is used",
+            twin.name
+        ));
+    }
+    Ok(Admitted {
+        networking: new,
+        warnings,
+    })
+}

@@ -1,0 +1,166 @@
+//! From ENIs on a node to ENIs on none, and from there out of the cloud.
+
+use model::{
+    EniId, EniStatus, Timestamp,
+    podeni::{Allocation, Phase, PodEni},
+};
+
+use super::{
+    Call, Plan, Step, making,
+    progress::{Belief, MISSING_OFF, Progress, Requested, Standing},
+};
+
+/// Takes the ENIs off their node and keeps them: the record says so before the first call and after the
+/// last. Instance and trunk stay written; they tell where the pod was.
+pub(super) fn unbind(now: Timestamp, record: &PodEni, progress: &Progress) -> Plan {
+    if record.phase != Phase::Detaching {
+        let mut next = record.clone();
+        next.phase = Phase::Detaching;
+        // The promise counts from here: the pod is gone now, and was there until just before.
+        next.last_seen = Some(now.max(record.last_seen.unwrap_or_default()));
+        return Plan::step(Step::Write(Box::new(next)));
+    }
+    let ways = record.allocations.iter().filter_map(|one| {
+        let eni = &one.eni.as_ref()?.id;
+        Some(off(now, eni, record, progress))
+    });
+    match Ways::of(ways) {
+        Ways::Done => {
+            let mut next = record.clone();
+            next.phase = Phase::Unbind;
+            next.attached.clear();
+            Plan::step(Step::Write(Box::new(next)))
+        }
+        Ways::Open(step) => Plan {
+            step,
+            why: Some("waiting for the ENI to be detached".into()),
+        },
+    }
+}
+
+/// Takes the ENIs out of the cloud, then lets the record go.
+pub(super) fn delete(now: Timestamp, record: &PodEni, progress: &Progress) -> Plan {
+    if !record.held {
+        return Plan::rest();
+    }
+    let ways = record.allocations.iter().map(|one| match &one.eni {
+        Some(eni) => out(now, &eni.id, record, progress),
+        None => unmade(now, record, one, progress),
+    });
+    match Ways::of(ways) {
+        Ways::Done => Plan::step(Step::LetGo),
+        Ways::Open(step) => Plan {
+            step,
+            why: Some("waiting for the ENI to be deleted".into()),
+        },
+    }
+}
+
+/// What is left to do with one ENI.
+enum Way {
+    Done,
+    Call(Call),
+    Wait(Option<Timestamp>),
+}
+
+/// What is left to do with all of them.
+enum Ways {
+    Done,
+    Open(Step),
+}
+
+impl Ways {
+    fn of(ways: impl Iterator<Item = Way>) -> Self {
+        let (mut calls, mut until, mut open) = (Vec::new(), None::<Timestamp>, false);
+        for way in ways {
+            match way {
+                Way::Done => {}
+                Way::Call(call) => calls.push(call),
+                Way::Wait(again) => {
+                    open = true;
+                    until = match (until, again) {
+                        (Some(one), Some(other)) => Some(one.min(other)),
+                        (one, other) => one.or(other),
+                    };
+                }
+            }
+        }
+        match (calls.is_empty(), open) {
+            (true, false) => Ways::Done,
+            (true, true) => Ways::Open(Step::Wait(until)),
+            (false, _) => Ways::Open(Step::Call(calls)),
+        }
+    }
+}
+
+/// Off its instance.
+fn off(now: Timestamp, eni: &EniId, record: &PodEni, progress: &Progress) -> Way {
+    let belief = match progress.eni(now, eni) {
+        Standing::Busy => return Way::Wait(None),
+        Standing::Resting(until) => return Way::Wait(Some(until)),
+        Standing::Believed(belief) => belief,
+    };
+    match belief {
+        Some(Belief::Gone | Belief::Fresh) => Way::Done,
+        Some(Belief::Missing(looks)) if *looks >= MISSING_OFF => Way::Done,
+        Some(Belief::Missing(_)) => Way::Call(Call::Look(eni.clone())),
+        Some(Belief::Moving) => Way::Call(Call::Look(eni.clone())),
+        Some(Belief::Seen(seen)) => match (seen.status, &seen.instance) {
+            (EniStatus::Available | EniStatus::Deleting, _) => Way::Done,
+            (EniStatus::InUse, Some(instance)) => Way::Call(Call::Detach {
+                eni: eni.clone(),
+                instance: instance.clone(),
+                trunk: seen.trunk.clone(),
+            }),
+            _ => Way::Call(Call::Look(eni.clone())),
+        },
+        // The record says where it is; a detach of what is not there is refused and then looked at.
+        None => match (&record.instance, record.attached.get(eni)) {
+            (Some(instance), Some(attached)) if progress.complaint(eni).is_none() => {
+                Way::Call(Call::Detach {
+                    eni: eni.clone(),
+                    instance: instance.clone(),
+                    trunk: attached.vlan.and(record.trunk.clone()),
+                })
+            }
+            _ => Way::Call(Call::Look(eni.clone())),
+        },
+    }
+}
+
+/// Off its instance and deleted.
+fn out(now: Timestamp, eni: &EniId, record: &PodEni, progress: &Progress) -> Way {
+    match progress.eni(now, eni) {
+        Standing::Believed(Some(Belief::Gone)) => return Way::Done,
+        // The delete tells: it is refused for what is attached.
+        Standing::Believed(Some(Belief::Missing(_))) => {
+            return Way::Call(Call::Delete(eni.clone()));
+        }
+        _ => {}
+    }
+    match off(now, eni, record, progress) {
+        Way::Done => Way::Call(Call::Delete(eni.clone())),
+        other => other,
+    }
+}
+
+/// An allocation without an ENI may have one all the same: the process that asked for it died, or the
+/// answer was lost. Asking again under its token names it.
+fn unmade(now: Timestamp, record: &PodEni, allocation: &Allocation, progress: &Progress) -> Way {
+    match progress.request(now, &allocation.interface, allocation.attempt) {
+        Requested::Never => Way::Done,
+        Requested::Busy => Way::Wait(None),
+        Requested::Made(new) => out(now, &new.eni.id, record, progress),
+        Requested::Refused { empty: true, .. } => Way::Done,
+        Requested::Refused {
+            again, due: false, ..
+        } => Way::Wait(Some(again)),
+        Requested::Unknown | Requested::Refused { .. } => {
+            match making::create(&record.uid, allocation) {
+                Ok(call) => Way::Call(call),
+                // Never asked under a token that cannot exist.
+                Err(_) => Way::Done,
+            }
+        }
+    }
+}
