@@ -1,11 +1,6 @@
 //! The store on disks that are whole, that fail, and that lose power: after every step of every kind of
 //! change, what is read again is the ledger of a moment that is not older than what was acknowledged.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails; clippy exempts test functions, not their helpers"
-)]
-
 mod faults;
 
 use std::{fs, path::Path};
@@ -40,6 +35,7 @@ fn batch(dice: &mut Dice, ledger: &mut Ledger) -> Vec<Change> {
                         address: [10, 0, n as u8, i as u8].into(),
                         eni: eni(n),
                         primary: i == 0,
+                        prefix: None,
                         state: AddressState::Fresh,
                         unseen: 0,
                         reserved: None,
