@@ -2,6 +2,7 @@
 //! without the noise of all the others; one in seven has none, and pods within what the node can hold.
 
 use cloudsim::CallFault;
+use model::Ipv4Prefix;
 
 use crate::{
     schedule::{AddQuirk, CrashPoint, DelQuirk, Fate, Planned, Schedule, Setup, Step},
@@ -11,8 +12,9 @@ use crate::{
 /// Kinds of trouble a seed may choose from: see `trouble`.
 const KINDS: u64 = 22;
 
-/// Prefixes for two nodes with five pods each and a few idle addresses: each node needs at most two.
-pub(crate) const ENOUGH_PREFIXES: u8 = 8;
+/// Prefixes for two nodes with five pods and at most 19 idle addresses each, while as many again rest:
+/// three each, and as many for chance.
+pub(crate) const ENOUGH_PREFIXES: u8 = 12;
 
 /// The run of a seed over that many simulated minutes.
 pub fn random(seed: u64, minutes: u64) -> Schedule {
@@ -81,12 +83,15 @@ fn setup(seed: u64, minutes: u64, calm: bool, chance: &mut Chance) -> Setup {
             24
         }
     };
-    let idle_min = u32::try_from(chance.below(4)).unwrap_or(0);
+    let prefixes = prefixes(seed, calm);
+    // More than one prefix at first, so that one may go when the pool's size changes.
+    let prefixed = prefixes.map_or(0, |_| Ipv4Prefix::ADDRESSES);
+    let idle_min = u32::try_from(chance.below(4)).unwrap_or(0) + prefixed;
     Setup {
         seed,
         nodes: 1 + below(chance, 2),
         instance_type: if calm { "ecs.g7.xlarge" } else { instance_type }.into(),
-        prefixes: prefixes(seed, calm),
+        prefixes,
         vswitches: (0..1 + chance.below(2)).map(|_| bits(chance)).collect(),
         idle_min,
         idle_max: idle_min + u32::try_from(chance.below(5)).unwrap_or(0),

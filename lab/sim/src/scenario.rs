@@ -92,6 +92,7 @@ pub fn all() -> Vec<Schedule> {
     list.extend(absence());
     list.extend(cloud());
     list.extend(nodes());
+    list.extend(prefixes());
     list
 }
 
@@ -324,29 +325,7 @@ fn cloud() -> Vec<Schedule> {
             (at + 12 * SECOND, delete((pod + 5) % 9)),
         ]
     });
-    let few = Setup {
-        prefixes: Some(1),
-        vswitches: vec![24],
-        instance_type: "ecs.g7.xlarge".into(),
-        cooldown: 5,
-        ..setup()
-    };
     vec![
-        scenario(
-            "F26",
-            "no reserved block is left for a prefix, in the middle of a burst",
-            few,
-            with(
-                with(pods(SECOND, 30), gone(MINUTE, 30)),
-                with(
-                    (0..20).map(|pod| (10 * MINUTE + 40, create(pod))).collect(),
-                    [(
-                        10 * MINUTE + 50,
-                        Step::Crash(0, CrashPoint::AfterCall(0), 300),
-                    )],
-                ),
-            ),
-        ),
         scenario(
             "F9",
             "the vSwitches run empty, and space returns",
@@ -395,6 +374,31 @@ fn cloud() -> Vec<Schedule> {
             ),
         ),
     ]
+}
+
+fn prefixes() -> Vec<Schedule> {
+    let few = Setup {
+        prefixes: Some(2),
+        vswitches: vec![24],
+        instance_type: "ecs.g7.xlarge".into(),
+        cooldown: 5,
+        ..Setup::default()
+    };
+    vec![scenario(
+        "F26",
+        "no reserved block is left for a prefix, in the middle of a burst",
+        few,
+        with(
+            with(pods(SECOND, 40), gone(MINUTE, 39)),
+            with(
+                (0..20).map(|pod| (10 * MINUTE + 40, create(pod))).collect(),
+                [(
+                    10 * MINUTE + 50,
+                    Step::Crash(0, CrashPoint::AfterCall(0), 300),
+                )],
+            ),
+        ),
+    )]
 }
 
 fn nodes() -> Vec<Schedule> {

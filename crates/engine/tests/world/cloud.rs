@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use engine::node::{Api, CloudAnswer, CloudCall, CloudFault, Config, Interface};
+use engine::{
+    ledger::CreateEni,
+    node::{Api, CloudAnswer, CloudCall, CloudFault, Config, Interface},
+};
 use model::{
     DualStack, Eni, EniId, EniKind, EniStatus, Exhausted, FaultClass, InterfaceName, Ipv4Prefix,
     Mac, PrivateIp, Timestamp, VSwitch, VSwitchId, net::Link,
@@ -247,19 +250,9 @@ impl Cloud {
                 if let Some(answer) = self.tokens.get(token.as_str()) {
                     return Ok(answer.clone());
                 }
-                let prefixes = match self.cut(&create.vswitch, create.prefix_count) {
-                    Ok(prefixes) => prefixes,
-                    Err(class) => return refuse(class),
-                };
-                if let Err(class) = self.take(&create.vswitch, create.address_count) {
-                    return refuse(class);
-                }
-                let mut eni = self.make(&create.vswitch, create.address_count, create.tags);
-                eni.prefixes = prefixes;
-                self.enis.insert(eni.id.clone(), eni.clone());
-                let answer = CloudAnswer::Created(eni);
-                self.tokens.insert(token.into(), answer.clone());
-                Ok(answer)
+                self.create(create).inspect(|answer| {
+                    self.tokens.insert(token.into(), answer.clone());
+                })
             }
             CloudCall::AssignAddresses(token, id, count) => {
                 if let Some(answer) = self.tokens.get(token.as_str()) {
@@ -335,6 +328,24 @@ impl Cloud {
                 Ok(CloudAnswer::VSwitches(known.collect()))
             }
         }
+    }
+
+    fn create(&mut self, create: CreateEni) -> Answer {
+        let vswitch = create.vswitch;
+        if let Err(class) = self.take(&vswitch, create.address_count) {
+            return refuse(class);
+        }
+        let prefixes = match self.cut(&vswitch, create.prefix_count) {
+            Ok(prefixes) => prefixes,
+            Err(class) => {
+                *self.vswitches.get_mut(&vswitch).unwrap() += create.address_count;
+                return refuse(class);
+            }
+        };
+        let mut eni = self.make(&vswitch, create.address_count, create.tags);
+        eni.prefixes = prefixes;
+        self.enis.insert(eni.id.clone(), eni.clone());
+        Ok(CloudAnswer::Created(eni))
     }
 
     fn take(&mut self, vswitch: &VSwitchId, count: u32) -> Result<(), FaultClass> {
