@@ -45,6 +45,8 @@ pub(crate) struct SimNode {
     pub(crate) sent: BTreeMap<OpNumber, CloudCall>,
     /// When the thread that sets things up is free: it does one thing after the other, in order.
     pub(crate) set_up_free: Timestamp,
+    /// The ENIs' links were made anew, and the agent has not been told.
+    pub(crate) relinked: bool,
     /// How late a new ENI appears on the host.
     pub(crate) link_delay: Duration,
     /// Ticks in the current simulated minute: a machine that spins asks for too many.
@@ -96,6 +98,7 @@ impl SimNode {
             deaf: 0,
             sent: BTreeMap::new(),
             set_up_free: now,
+            relinked: false,
             link_delay: Duration::ZERO,
             ticks: (0, 0),
             calls: 0,

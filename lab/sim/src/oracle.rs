@@ -128,7 +128,7 @@ impl Oracle {
         &mut self,
         (node, instance): (usize, &InstanceId),
         attached: &Attached,
-        kernel: &Kernel,
+        kernel: Option<&Kernel>,
         now: Timestamp,
         cooldown: Duration,
     ) {
@@ -163,7 +163,7 @@ impl Oracle {
                 self.rested(node, *address, now, cooldown, "was given again");
             }
         }
-        if !kernel.ready(eni) || !kernel.whole(key, eni) {
+        if kernel.is_some_and(|kernel| !kernel.ready(eni) || !kernel.whole(key, eni)) {
             let text =
                 format!("{key} was answered, but the kernel has not all of it, or not by {eni}");
             self.fail("handed out only what the node can use", text);

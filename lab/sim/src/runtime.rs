@@ -368,10 +368,12 @@ impl World {
                     self.report.started(waited);
                     let here = &self.nodes[node];
                     let place = (node, &here.config.instance);
+                    // Links that were made anew behind the agent's back are nothing it could know.
+                    let kernel = Some(&here.kernel).filter(|_| !here.relinked);
                     self.oracle.give(
                         place,
                         &attached,
-                        &here.kernel,
+                        kernel,
                         here.time(now),
                         here.config.cooldown,
                     );

@@ -58,6 +58,7 @@ impl World {
             Step::Relink(node) => {
                 let node = self.at(node);
                 self.nodes[node].kernel.relink();
+                self.nodes[node].relinked = true;
                 let life = self.nodes[node].life;
                 self.soon(5, crate::world::Event::Links(node, life));
             }

@@ -266,6 +266,9 @@ impl World {
             Event::Pods(node, life, op) => self.list_pods(node, life, op),
             Event::Kernel(node, life, work) => self.kernel_changed(node, life, *work),
             Event::Links(node, life) => {
+                if self.alive(node, life) {
+                    self.nodes[node].relinked = false;
+                }
                 let links = self.nodes[node].kernel.links();
                 self.input(node, life, Input::Links(links));
             }

@@ -1,10 +1,8 @@
-//! ADD and DEL: from a request of the plugin to a standing attachment and back.
+//! ADD: from a request of the plugin to a standing attachment.
 //!
 //! An attachment exists in the ledger from the moment its address is chosen until its links, routes
 //! and rules are gone. What is being done about it right now is kept beside the ledger and forgotten
 //! by a crash: the runtime, which then never got an answer, sends DEL.
-
-use std::time::Duration;
 
 use model::{AttachmentKey, DualStack, Family, Timestamp, net::PodNet};
 
@@ -13,22 +11,13 @@ use super::{
     message::{Action, AddRequest, Attached, FailureKind, Notice, Reply, RequestNumber},
 };
 use crate::{
-    ledger::{AddressEntry, AddressState, Attachment, Change, Entry, EntryKey},
+    ledger::{AddressEntry, AddressState, Attachment, Change, Entry},
     netplan,
-    retry::Backoff,
 };
 
 /// ADDs that may wait at once. A node runs at most 256 pods in practice (kubelet's default is 110),
 /// and each waits once; more than that is a runtime gone mad.
 const WAITING_MAX: usize = 512;
-
-/// How long a DEL is remembered against an ADD that started before it. Container runtimes give up on
-/// an ADD after 4 minutes at the latest (kubelet's sandbox timeout), so nothing older can be in flight.
-const SETTLED_KEEP: Duration = Duration::from_secs(600);
-
-/// DELs remembered: twice [`WAITING_MAX`] per kept minute would still fit 4,096 pods in 10 minutes,
-/// far above what one node churns.
-const SETTLED_MAX: usize = 4096;
 
 /// What is being done about an attachment.
 #[derive(Debug)]
@@ -38,6 +27,8 @@ pub(super) enum Work {
         request: RequestNumber,
         /// Whether this ADD made it, so that its failure undoes it.
         fresh: bool,
+        /// The table its packets are sent to, by the index of the ENI's link.
+        by: Option<u32>,
         deleters: Vec<RequestNumber>,
         deleted: bool,
     },
@@ -95,6 +86,9 @@ impl Node {
         if standing.pod != request.pod {
             let message = format!("{} belongs to pod {}", request.key, standing.pod);
             return self.fail(number, FailureKind::TryLater, message);
+        }
+        if self.link_index(&request.key).is_none() {
+            return self.fail(number, FailureKind::TryLater, no_link(standing));
         }
         self.apply(number, standing, false);
     }
@@ -180,6 +174,7 @@ impl Node {
         let work = Work::Applying {
             request,
             fresh,
+            by: self.link_index(&key),
             deleters: Vec::new(),
             deleted: false,
         };
@@ -200,11 +195,18 @@ impl Node {
         let Some(Work::Applying {
             request,
             fresh,
+            by,
             deleters,
             deleted,
         }) = self.work.remove(&key)
         else {
             return;
+        };
+        // The ENI's link came back under another index meanwhile: what was set up leads nowhere.
+        let moved = || self.link_index(&key) != by;
+        let result = match result {
+            Ok(()) if moved() => Err("the link of its ENI has changed".into()),
+            result => result,
         };
         match result {
             _ if deleted => {
@@ -214,18 +216,21 @@ impl Node {
             }
             Ok(()) => self.attached(request, &key, fresh),
             Err(error) => {
-                self.notice(Notice::KernelFailed(format!("setting up {key}: {error}")));
-                self.fail(
-                    request,
-                    FailureKind::TryLater,
-                    format!("setting up {key}: {error}"),
-                );
+                let message = format!("setting up {key}: {error}");
+                self.notice(Notice::KernelFailed(message.clone()));
+                self.fail(request, FailureKind::TryLater, message);
                 if fresh {
                     self.remove(key, deleters, 0);
                 }
             }
         }
         self.serve_waiting(now);
+    }
+
+    /// The index of the link that an attachment's packets leave by.
+    pub(super) fn link_index(&self, key: &AttachmentKey) -> Option<u32> {
+        let attachment = self.ledger.attachment(key)?;
+        self.eni_link(&attachment.eni).map(|link| link.index)
     }
 
     pub(super) fn attached(&mut self, request: RequestNumber, key: &AttachmentKey, fresh: bool) {
@@ -250,123 +255,6 @@ impl Node {
             attachment,
         };
         self.reply(request, Reply::Attached(Box::new(attached)));
-    }
-
-    pub(super) fn del(
-        &mut self,
-        now: Timestamp,
-        request: Option<RequestNumber>,
-        key: AttachmentKey,
-        started: Timestamp,
-    ) {
-        self.remember_settled(now, &key, started);
-        if let Some(at) = self
-            .waiting
-            .iter()
-            .position(|(_, waiting)| waiting.key == key)
-            && let Some((number, _)) = self.waiting.remove(at)
-        {
-            let message = format!("sandbox {key} was deleted while its ADD was waiting");
-            self.fail(number, FailureKind::Deleted, message);
-        }
-        match self.work.get_mut(&key) {
-            Some(
-                Work::Applying {
-                    deleters, deleted, ..
-                }
-                | Work::Checking {
-                    deleters, deleted, ..
-                },
-            ) => {
-                deleters.extend(request);
-                *deleted = true;
-            }
-            Some(Work::Removing { deleters, .. }) => deleters.extend(request),
-            Some(Work::RemovalDue { failures, .. }) => {
-                let failures = *failures;
-                self.remove(key, request.into_iter().collect(), failures);
-            }
-            None if self.ledger.attachment(&key).is_some() => {
-                self.remove(key, request.into_iter().collect(), 0);
-            }
-            None => {
-                if let Some(request) = request {
-                    self.reply(request, Reply::Done);
-                }
-            }
-        }
-    }
-
-    fn remember_settled(&mut self, now: Timestamp, key: &AttachmentKey, started: Timestamp) {
-        self.settled
-            .retain(|_, deleted| now.since(*deleted) < SETTLED_KEEP);
-        if self.settled.len() >= SETTLED_MAX {
-            let oldest = self.settled.iter().min_by_key(|(_, deleted)| **deleted);
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                self.settled.remove(&oldest);
-            }
-        }
-        let latest = self.settled.entry(key.clone()).or_insert(started);
-        *latest = started.max(*latest);
-    }
-
-    pub(super) fn remove(
-        &mut self,
-        key: AttachmentKey,
-        deleters: Vec<RequestNumber>,
-        failures: u32,
-    ) {
-        let Some(attachment) = self.ledger.attachment(&key) else {
-            return;
-        };
-        let net = Box::new(self.pod_net(attachment));
-        self.work
-            .insert(key.clone(), Work::Removing { deleters, failures });
-        self.out.emit(Action::RemovePod(key, net));
-    }
-
-    pub(super) fn pod_removed(
-        &mut self,
-        now: Timestamp,
-        key: AttachmentKey,
-        result: Result<(), String>,
-    ) {
-        let Some(Work::Removing { deleters, failures }) = self.work.remove(&key) else {
-            return;
-        };
-        if let Err(error) = result {
-            let failures = failures + 1;
-            let at = now.after(self.wait(Backoff::KERNEL, failures));
-            self.work
-                .insert(key.clone(), Work::RemovalDue { at, failures });
-            let message = format!("taking {key} down: {error}");
-            for request in deleters {
-                self.fail(request, FailureKind::TryLater, message.clone());
-            }
-            return self.notice(Notice::KernelFailed(message));
-        }
-        if let Some(attachment) = self.ledger.attachment(&key).cloned() {
-            let until = now.after(self.config.cooldown);
-            for (_, address) in attachment.addresses.iter() {
-                self.give_back(now, *address, &attachment, until);
-            }
-            self.record(Change::Delete(EntryKey::Attachment(key.clone())));
-            self.notice(Notice::Released(key.clone(), attachment.addresses));
-        }
-        for request in deleters {
-            self.reply(request, Reply::Done);
-        }
-        self.swept(&key);
-    }
-
-    pub(super) fn retry_removals(&mut self, now: Timestamp) {
-        let due = self.work.iter().filter_map(|(key, work)| match work {
-            Work::RemovalDue { at, failures } if *at <= now => Some((key.clone(), *failures)),
-            _ => None,
-        });
-        for (key, failures) in due.collect::<Vec<_>>() {
-            self.remove(key, Vec::new(), failures);
-        }
     }
 
     /// Ends the wait of ADDs whose deadline passed, with what they waited for.
@@ -396,4 +284,9 @@ impl Node {
             .map(|(_, add)| add.deadline)
             .chain(removals)
     }
+}
+
+/// Why a standing attachment cannot be set up: its plan would lead to no table of an ENI.
+pub(super) fn no_link(standing: &Attachment) -> String {
+    format!("the link of {} is not on the node", standing.eni)
 }

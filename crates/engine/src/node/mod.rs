@@ -8,6 +8,7 @@
 mod attach;
 mod budget;
 mod collect;
+mod detach;
 mod eni;
 mod exhaustion;
 mod explain;

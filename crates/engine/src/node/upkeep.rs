@@ -6,7 +6,7 @@ use model::{AttachmentKey, Timestamp};
 
 use super::{
     Node,
-    attach::Work,
+    attach::{Work, no_link},
     message::{Action, FailureKind, Notice, Reply, RequestNumber},
 };
 
@@ -25,6 +25,10 @@ impl Node {
         };
         if self.work.contains_key(&key) {
             let message = format!("another operation on {key} is under way");
+            return self.fail(request, FailureKind::TryLater, message);
+        }
+        if self.link_index(&key).is_none() {
+            let message = no_link(attachment);
             return self.fail(request, FailureKind::TryLater, message);
         }
         let net = Box::new(self.pod_net(attachment));
