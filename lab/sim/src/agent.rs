@@ -286,7 +286,12 @@ impl World {
     fn send(&mut self, node: usize, life: u64, op: OpNumber, call: CloudCall) {
         let now = self.nodes[node].time(self.now);
         let here = &mut self.nodes[node];
-        here.calls += 1;
+        // What gives back ends when there is nothing left to give.
+        let gives_back = matches!(
+            call,
+            CloudCall::UnassignAddresses(..) | CloudCall::DetachEni(_) | CloudCall::DeleteEni(_)
+        );
+        here.calls += u64::from(!gives_back);
         self.oracle
             .call((node, now), &call, &here.disk, &here.config);
         if here.sent.len() > 64 {
@@ -365,8 +370,8 @@ impl World {
                 shown(&format!("{result:?}"))
             )
         });
-        if let (CloudCall::CreateEni(..), Ok(CloudAnswer::Created(eni))) = (&sent.call, &result) {
-            self.created(&sent, &eni.id);
+        if let Ok(answer) = &result {
+            self.granted(&sent, answer);
         }
         self.follow_region();
         let Some(late) = sent.answer else { return };
@@ -382,15 +387,23 @@ impl World {
         self.after(Duration::from_millis(millis), event);
     }
 
-    /// An ENI whose intent is on no disk any more is known to nobody: a ledger was lost.
-    fn created(&mut self, sent: &Sent, eni: &EniId) {
-        let CloudCall::CreateEni(token, _) = &sent.call else {
+    /// What is granted under a token that is on no disk any more is known to nobody: a ledger was lost,
+    /// or a call of an agent that died arrived after its successor's was refused.
+    fn granted(&mut self, sent: &Sent, answer: &CloudAnswer) {
+        let (CloudCall::CreateEni(token, _) | CloudCall::AssignAddresses(token, ..)) = &sent.call
+        else {
             return;
         };
-        let disk = &self.nodes[sent.node].disk;
-        let known = disk.has(&EntryKey::Eni(eni.clone())) || disk.has_intent(token);
-        if !known && self.oracle.misled {
-            self.oracle.abandoned.insert(eni.clone());
+        let here = &self.nodes[sent.node];
+        if here.disk.has_intent(token) {
+            return;
+        }
+        self.oracle.misled |= here.life != sent.life;
+        if let CloudAnswer::Created(eni) = answer
+            && !here.disk.has(&EntryKey::Eni(eni.id.clone()))
+            && self.oracle.misled
+        {
+            self.oracle.abandoned.insert(eni.id.clone());
         }
     }
 

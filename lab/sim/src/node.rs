@@ -51,7 +51,7 @@ pub(crate) struct SimNode {
     pub(crate) link_delay: Duration,
     /// Ticks in the current simulated minute: a machine that spins asks for too many.
     pub(crate) ticks: (u64, u32),
-    /// Calls to the cloud, for the figures of a node at rest.
+    /// Calls to the cloud that do not give back, for the figures of a node at rest.
     pub(crate) calls: u64,
 }
 

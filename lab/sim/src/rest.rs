@@ -21,9 +21,8 @@ use crate::{
 const BOUND: Duration = Duration::from_secs(45 * 60);
 /// How long it must stay.
 const STAY: Duration = Duration::from_secs(60 * 60);
-/// Calls a node may make in an hour at rest. The goal is 6; the machine makes 4 of the inventory and 6
-/// about its vSwitches, and an ENI nobody uses may still go, which takes a few.
-const CALLS_AT_REST: u64 = 18;
+/// Calls a node may make in an hour at rest: the goal. Four are the inventory's.
+const CALLS_AT_REST: u64 = 6;
 
 /// What is looked at.
 #[derive(Debug, Clone)]

@@ -187,8 +187,12 @@ impl Node {
         };
         match call {
             IntentCall::CreateEni(_) => {
+                let reason = match class {
+                    FaultClass::Denied => reason,
+                    _ => format!("{reason} (eni_conf key vswitches, eni_conf key security_groups)"),
+                };
                 self.stop(now, Way::NewEni, kind, REFUSED, reason);
-                self.vswitch_poll.hurry(now);
+                self.vswitch_looks.doubt();
             }
             IntentCall::AssignAddresses { eni, .. } | IntentCall::AssignPrefixes { eni, .. } => {
                 self.inventory.hurry(now);
@@ -230,7 +234,9 @@ impl Node {
         };
         let vswitch = self.asks(call);
         match (what, vswitch, eni) {
-            (Exhausted::VSwitch, Some(vswitch), _) => self.vswitch_refused(now, &vswitch, count),
+            (Exhausted::VSwitch, Some(vswitch), _) => {
+                self.vswitch_refused(now, &vswitch, count, eni.is_none());
+            }
             (Exhausted::AddressPerEni, _, Some(eni)) => {
                 self.progress(eni).full_until = now.after(FULL_REST);
             }

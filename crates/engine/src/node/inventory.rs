@@ -33,7 +33,7 @@ const UNSEEN_GONE: u8 = 2;
 #[derive(Debug, Default)]
 pub(super) struct Poll {
     wanted: bool,
-    pub(super) in_flight: bool,
+    in_flight: bool,
     pub(super) failures: u32,
     not_before: Timestamp,
 }
@@ -105,7 +105,6 @@ impl Node {
             &self.inventory,
             &self.interfaces,
             &self.links_wanted,
-            &self.vswitch_poll,
             &self.kernel,
         ]
         .into_iter()

@@ -35,9 +35,19 @@ use std::{
 use model::{AttachmentKey, EniId, Ipv4Prefix, Mac, Timestamp, VSwitchId, net::Link};
 
 use self::{
-    attach::Work, budget::Budget, collect::Doubts, eni::EniProgress, exhaustion::Stops,
-    history::History, intent::IntentProgress, inventory::Poll, outbox::Outbox, prefix::Blocks,
-    surplus::Surplus, upkeep::Sweep, vswitch::VSwitchState,
+    attach::Work,
+    budget::Budget,
+    collect::Doubts,
+    eni::EniProgress,
+    exhaustion::Stops,
+    history::History,
+    intent::IntentProgress,
+    inventory::Poll,
+    outbox::Outbox,
+    prefix::Blocks,
+    surplus::Surplus,
+    upkeep::Sweep,
+    vswitch::{Looks, VSwitchState},
 };
 use crate::{
     ledger::{AddressEntry, AddressState, Change, Entry, Ledger},
@@ -101,8 +111,8 @@ pub struct Node {
     progress: BTreeMap<EniId, EniProgress>,
     intents: BTreeMap<u64, IntentProgress>,
     vswitches: BTreeMap<VSwitchId, VSwitchState>,
-    vswitch_poll: Poll,
     blocks: Blocks,
+    vswitch_looks: Looks,
     stops: Stops,
     budget: Budget,
     surplus: Surplus,
@@ -160,8 +170,8 @@ impl Node {
             progress: BTreeMap::new(),
             intents: BTreeMap::new(),
             vswitches: BTreeMap::new(),
-            vswitch_poll: Poll::default(),
             blocks: Blocks::default(),
+            vswitch_looks: Looks::default(),
             stops: Stops::default(),
             budget: Budget::default(),
             surplus: Surplus::default(),
@@ -265,7 +275,7 @@ impl Node {
     fn configured(&mut self, config: Config) {
         if config.vswitches != self.config.vswitches {
             self.vswitches.retain(|id, _| config.vswitches.contains(id));
-            self.vswitch_poll = Poll::default();
+            self.vswitch_looks.doubt();
         }
         self.stops.clear();
         self.blocks = Blocks::default();

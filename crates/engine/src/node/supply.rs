@@ -26,7 +26,6 @@ const GATHER: Duration = Duration::from_millis(50);
 
 impl Node {
     pub(super) fn plan_supply(&mut self, now: Timestamp) {
-        self.look_at_vswitches(now);
         let waiting = u32::try_from(self.waiting_count()).unwrap_or(u32::MAX);
         let wanted = waiting.saturating_add(self.idle_floor());
         let missing = wanted.saturating_sub(self.idle(now).saturating_add(self.coming(now)));

@@ -1,7 +1,8 @@
 //! Which vSwitch the next ENI's addresses come from: one of the node's zone that has some left, as far
 //! as is known, by the configured policy.
 //!
-//! What is known comes from describing them and from refusals. A vSwitch that refused is asked for less
+//! What is known comes from describing them and from refusals. They are described before the pool grows
+//! by an ENI, when what is known is old, and never at rest. A vSwitch that refused is asked for less
 //! until it has given its last address, then it is left alone until it shows more than it did, or time
 //! has passed.
 
@@ -11,14 +12,15 @@ use model::{Timestamp, VSwitch, VSwitchId};
 
 use super::{
     Node, Op,
-    budget::{Api, Purpose},
+    budget::Api,
     exhaustion::{ExhaustionKind, REFUSED, Way},
     message::{CloudAnswer, CloudCall, CloudFault, Notice},
     policy::VSwitchPolicy,
 };
 use crate::retry::Backoff;
 
-/// How long what is known about vSwitches serves.
+/// How long what is known about vSwitches serves. A node that grows by an ENI more often than that
+/// counts along what it takes itself.
 const VSWITCH_KEEP: Duration = Duration::from_secs(600);
 
 /// How long a full vSwitch is left alone when it does not show more free addresses before: space
@@ -32,11 +34,11 @@ const FULL: Backoff = Backoff {
 #[derive(Debug, Default)]
 pub(super) struct VSwitchState {
     described: Option<VSwitch>,
-    /// The cloud answered, and it was not among the answers.
+    /// The cloud listed others, and not this one.
     absent: bool,
-    /// It refused a single address; it is not asked before.
+    /// It had no address left; it is not asked before.
     full_until: Timestamp,
-    /// Refusals in a row.
+    /// Times in a row it had none left.
     refusals: u32,
     /// Free addresses it showed when it refused: only more than that is news.
     shown: u32,
@@ -52,17 +54,34 @@ impl VSwitchState {
     }
 }
 
+/// What the cloud was asked about vSwitches.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    under_way: bool,
+    not_before: Timestamp,
+    answered: Option<Timestamp>,
+}
+
+impl Looks {
+    /// What is known does not serve any more.
+    pub(super) fn doubt(&mut self) {
+        self.answered = None;
+    }
+}
+
 impl Node {
     /// Asks about the configured vSwitches when what is known is old.
     pub(super) fn look_at_vswitches(&mut self, now: Timestamp) {
-        if self.vswitch_poll.is_new() && !self.config.vswitches.is_empty() {
-            self.vswitch_poll.want();
+        let looks = &self.vswitch_looks;
+        let known = looks.answered.is_some_and(|at| {
+            let rested = |it: &VSwitchState| at < it.full_until && it.full_until <= now;
+            now.since(at) < VSWITCH_KEEP && !self.vswitches.values().any(rested)
+        });
+        if known || looks.under_way || looks.not_before > now || self.config.vswitches.is_empty() {
+            return;
         }
-        let purpose = match self.waiting_count() {
-            0 => Purpose::Housekeeping,
-            _ => Purpose::Pod,
-        };
-        if self.may_call(now, Api::DescribeVSwitches, purpose) && self.vswitch_poll.take_due(now) {
+        if self.may_call(now, Api::DescribeVSwitches, self.growth_purpose()) {
+            self.vswitch_looks.under_way = true;
             let ids = self.config.vswitches.clone();
             self.call(now, Op::VSwitches, CloudCall::DescribeVSwitches(ids));
         }
@@ -71,18 +90,15 @@ impl Node {
     /// Why a configured vSwitch cannot serve, if it cannot; the flag says whether it is full.
     fn obstacle(&self, now: Timestamp, id: &VSwitchId) -> Option<(bool, String)> {
         let state = self.vswitches.get(id)?;
+        if state.full_until > now {
+            return Some((true, format!("{id} has no free address")));
+        }
         if state.absent {
             return Some((false, format!("{id} does not exist in the region")));
         }
-        if let Some(elsewhere) = state
-            .described
-            .as_ref()
-            .filter(|vswitch| vswitch.zone != self.config.zone)
-        {
-            return Some((false, format!("{id} is in zone {}", elsewhere.zone)));
-        }
-        let full = state.full_until > now || state.available() == Some(0);
-        full.then(|| (true, format!("{id} has no free address")))
+        let elsewhere = state.described.as_ref();
+        let elsewhere = elsewhere.filter(|it| it.zone != self.config.zone)?;
+        Some((false, format!("{id} is in zone {}", elsewhere.zone)))
     }
 
     /// Whether an ENI of this vSwitch may be given more addresses.
@@ -93,25 +109,23 @@ impl Node {
     /// As many of `wanted` as this vSwitch may still have.
     pub(super) fn vswitch_has(&self, id: &VSwitchId, wanted: u32) -> u32 {
         let state = self.vswitches.get(id);
+        // What had none left is asked for one first.
+        if state.is_some_and(|state| state.refusals > 0) {
+            return wanted.min(1);
+        }
         let shown = state.and_then(VSwitchState::available).unwrap_or(wanted);
         let most = state.and_then(|state| state.most).unwrap_or(wanted);
         wanted.min(shown).min(most)
     }
 
-    /// The vSwitch of the next ENI. Nothing when none is known yet, or none can serve; the latter is
-    /// then said.
+    /// The vSwitch of the next ENI. Nothing while the cloud is asked about them, or when none can serve;
+    /// the latter is then said.
     pub(super) fn choose_vswitch(&mut self, now: Timestamp) -> Option<VSwitchId> {
-        let known = self.vswitches.values().any(|s| s.described.is_some());
-        if self.vswitch_poll.in_flight && !known {
+        self.look_at_vswitches(now);
+        if self.vswitch_looks.under_way {
             return None;
         }
-        let mut usable: Vec<VSwitchId> = self
-            .config
-            .vswitches
-            .iter()
-            .filter(|id| self.obstacle(now, id).is_none())
-            .cloned()
-            .collect();
+        let mut usable: Vec<VSwitchId> = self.usable_vswitches(now).cloned().collect();
         if usable.is_empty() {
             self.no_vswitch(now);
             return None;
@@ -138,6 +152,11 @@ impl Node {
         }
     }
 
+    fn usable_vswitches(&self, now: Timestamp) -> impl Iterator<Item = &VSwitchId> {
+        let listed = self.config.vswitches.iter();
+        listed.filter(move |id| self.obstacle(now, id).is_none())
+    }
+
     fn no_vswitch(&mut self, now: Timestamp) {
         let zone = &self.config.zone;
         let listed = self.config.vswitches.iter();
@@ -156,25 +175,34 @@ impl Node {
             )
         };
         self.stop(now, Way::NewEni, kind, REFUSED, reason);
-        let again = self.stops.standing(now).map_or(now, |(_, until)| until);
-        self.vswitch_poll.again(again, 0);
+        self.vswitch_looks.doubt();
     }
 
-    /// A vSwitch refused `count` addresses.
-    pub(super) fn vswitch_refused(&mut self, now: Timestamp, id: &VSwitchId, count: u32) {
-        let wait = {
-            let refusals = self.vswitches.entry(id.clone()).or_default().refusals + 1;
-            self.wait(FULL, refusals)
-        };
-        let state = self.vswitches.entry(id.clone()).or_default();
-        if count > 1 {
-            state.most = Some(count / 2);
+    /// A vSwitch refused `count` addresses. For a new ENI another one may serve as well; an ENI that is
+    /// there, or that only this one can serve, takes what is left.
+    pub(super) fn vswitch_refused(
+        &mut self,
+        now: Timestamp,
+        id: &VSwitchId,
+        count: u32,
+        new_eni: bool,
+    ) {
+        let others = self.usable_vswitches(now).any(|other| other != id);
+        if count > 1 && !(new_eni && others) {
+            self.vswitches.entry(id.clone()).or_default().most = Some(count / 2);
             return;
         }
+        self.vswitch_rests(now, id);
+    }
+
+    /// A vSwitch has no address left, and is left alone longer each time.
+    fn vswitch_rests(&mut self, now: Timestamp, id: &VSwitchId) {
+        let refusals = self.vswitches.get(id).map_or(0, |state| state.refusals) + 1;
+        let wait = self.wait(FULL, refusals);
+        let state = self.vswitches.entry(id.clone()).or_default();
         state.shown = state.available().unwrap_or(0);
-        state.refusals += 1;
+        (state.refusals, state.most) = (refusals, None);
         state.full_until = now.after(wait);
-        state.most = None;
     }
 
     /// A vSwitch gave `count` addresses.
@@ -194,40 +222,51 @@ impl Node {
         now: Timestamp,
         result: Result<CloudAnswer, CloudFault>,
     ) {
-        self.vswitch_poll.answered();
+        self.vswitch_looks.under_way = false;
         match result {
+            // As an answer that nothing is permitted looks the same, it proves nothing.
+            Ok(CloudAnswer::VSwitches(list)) if list.is_empty() => {
+                let text = "the cloud lists none of eni_conf key vswitches; \
+                            is vpc:DescribeVSwitches permitted?";
+                self.notice(Notice::CloudFailed(text.into()));
+                self.vswitch_looks.not_before = now.after(REFUSED.first);
+            }
             Ok(CloudAnswer::VSwitches(list)) => {
+                self.vswitch_looks.answered = Some(now);
                 for id in self.config.vswitches.clone() {
                     let described = list.iter().find(|vswitch| vswitch.id == id).cloned();
-                    self.judge_vswitch(&id, described.as_ref());
-                    let state = self.vswitches.entry(id).or_default();
-                    state.absent = described.is_none();
-                    state.described = described;
-                    if state.available().unwrap_or(0) > state.shown {
-                        (state.full_until, state.shown) = (Timestamp::EPOCH, 0);
-                        state.most = None;
-                    }
+                    self.vswitch_described(now, &id, described);
                 }
-                self.vswitch_poll.again(now.after(VSWITCH_KEEP), 0);
             }
-            Ok(_) => self.vswitch_poll.again(now.after(REFUSED.first), 0),
+            Ok(_) => self.vswitch_looks.not_before = now.after(REFUSED.first),
             Err(fault) => {
                 self.cloud_failed("describing the vSwitches of eni_conf key vswitches", &fault);
-                self.vswitch_poll.again(now.after(REFUSED.first), 0);
+                self.vswitch_looks.not_before = now.after(REFUSED.first);
             }
         }
-        if self
-            .config
-            .vswitches
-            .iter()
-            .any(|id| self.obstacle(now, id).is_none())
-        {
+        if self.usable_vswitches(now).next().is_some() {
             self.vswitch_serves();
         }
     }
 
+    fn vswitch_described(&mut self, now: Timestamp, id: &VSwitchId, described: Option<VSwitch>) {
+        self.judge_vswitch(id, described.as_ref());
+        let state = self.vswitches.entry(id.clone()).or_default();
+        state.absent = described.is_none();
+        state.described = described;
+        match state.available() {
+            Some(0) if state.full_until <= now => self.vswitch_rests(now, id),
+            Some(free) if free > state.shown => {
+                (state.full_until, state.refusals) = (Timestamp::EPOCH, 0);
+                (state.shown, state.most) = (0, None);
+            }
+            Some(_) | None => {}
+        }
+    }
+
     pub(super) fn vswitch_deadlines(&self) -> impl Iterator<Item = Timestamp> {
-        self.vswitches.values().map(|state| state.full_until)
+        let rests = self.vswitches.values().map(|state| state.full_until);
+        rests.chain([self.vswitch_looks.not_before])
     }
 
     /// Complains about what a vSwitch should not be, once for each answer that changes.
