@@ -30,7 +30,7 @@ pub enum EniStage {
     Created,
     /// An attach was asked for.
     Attaching,
-    /// The cloud says it is attached to this node.
+    /// It is attached to this node: its link is here, or the cloud says so.
     Attached,
     /// It is to go: a detach is due or under way.
     Detaching,

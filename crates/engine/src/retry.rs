@@ -42,12 +42,17 @@ impl Backoff {
         first: Duration::from_millis(500),
         longest: Duration::from_secs(30),
     };
-    /// Waiting for something on its way to appear (an attach, metadata, a link). An attach takes the
-    /// real cloud about 2 s and a poll is a call, so the wait doubles from 200 ms to 2 s: five calls
-    /// for an attach of 3 s, and at most 2 s lost.
+    /// Waiting for something on its way to appear on the node (metadata, a link). Looking costs little,
+    /// so the wait doubles from 200 ms to 2 s: five looks for an attach of 3 s, and at most 2 s lost.
     pub const APPEAR: Self = Self {
         first: Duration::from_millis(200),
         longest: Duration::from_secs(2),
+    };
+    /// Asking the cloud about an attach whose link has not come. It takes the real cloud about 2 s and
+    /// shows itself on the node, so the cloud is asked only when that is late.
+    pub const PLUG: Self = Self {
+        first: Duration::from_secs(4),
+        longest: Duration::from_secs(8),
     };
     /// Waiting for a detach before the delete. It takes the cloud a second or two, and a delete that
     /// comes too early is a call that is refused.

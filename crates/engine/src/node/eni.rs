@@ -1,16 +1,15 @@
-//! An ENI's way from the cloud to the node and back, one step at a time.
+//! What is done about an ENI, one step at a time: its link set up while it serves, its addresses given
+//! back, and its way off the node. How it comes to the node is `plug.rs`.
 //!
-//! Each stage knows one call that leads on and one look that tells whether it did; a lost answer is
-//! settled by looking again.
+//! Each stage knows one call that leads on; a lost answer is settled by looking or asking again.
 
 use std::net::IpAddr;
 
-use model::{EniId, EniStatus, Exhausted, FaultClass, Timestamp, net::Link};
+use model::{EniId, FaultClass, Timestamp, net::Link};
 
 use super::{
     Node, Op,
     budget::{Api, Purpose},
-    exhaustion::{ExhaustionKind, QUOTA, REFUSED, Way},
     message::{Action, CloudAnswer, CloudCall, CloudFault, Notice},
 };
 use crate::{
@@ -18,10 +17,6 @@ use crate::{
     netplan,
     retry::Backoff,
 };
-
-/// Looks at an attach that was accepted before an ENI still `Available` is taken for one that was
-/// never attached: the cloud may show an old state for a moment. Five looks take about 4 s.
-const ATTACH_LOOKS: u32 = 5;
 
 /// Deletions refused because the ENI is busy before it is detached again.
 const DELETE_TRIES: u32 = 5;
@@ -33,6 +28,10 @@ pub(super) struct EniProgress {
     pub(super) busy: bool,
     /// Failures, or looks in vain, in a row.
     pub(super) failures: u32,
+    /// Attaches in a row that came to nothing.
+    pub(super) attaches: u32,
+    /// The cloud accepted the last attach.
+    pub(super) accepted: bool,
     /// Nothing is done about it before.
     pub(super) not_before: Timestamp,
     /// Its link as it was when it was last set up.
@@ -74,11 +73,16 @@ impl Node {
     }
 
     pub(super) fn drive_enis(&mut self, now: Timestamp) {
+        self.notice_links(now);
         let enis: Vec<EniEntry> = self.ledger.enis().cloned().collect();
         let mut inspect = Vec::new();
         for eni in &enis {
             let progress = self.progress(&eni.id);
-            if progress.busy || progress.not_before > now {
+            let early = progress.busy || progress.not_before > now;
+            if eni.stage == EniStage::Attaching {
+                self.links_wanted.want();
+            }
+            if early {
                 continue;
             }
             match eni.stage {
@@ -95,15 +99,7 @@ impl Node {
                 }
             }
         }
-        let purpose = self.growth_purpose();
-        let may = self.may_call(now, Api::DescribeNetworkInterfaces, purpose);
-        if may && !inspect.is_empty() {
-            for id in &inspect {
-                self.progress(id).busy = true;
-            }
-            let op = Op::Inspect(inspect.clone());
-            self.call(now, op, CloudCall::DescribeEnis(inspect));
-        }
+        self.inspect(now, inspect);
     }
 
     /// Makes a call that nobody waits for, if the budget has one left.
@@ -112,16 +108,6 @@ impl Node {
             self.progress(id).busy = true;
             self.call(now, op, call);
         }
-    }
-
-    fn attach_eni(&mut self, now: Timestamp, eni: &EniEntry) {
-        if !self.may_call(now, Api::AttachNetworkInterface, self.growth_purpose()) {
-            return;
-        }
-        self.set_stage(&eni.id, EniStage::Attaching);
-        self.progress(&eni.id).busy = true;
-        let op = Op::Attach(eni.id.clone());
-        self.call(now, op, CloudCall::AttachEni(eni.id.clone()));
     }
 
     pub(super) fn set_stage(&mut self, id: &EniId, stage: EniStage) {
@@ -133,6 +119,7 @@ impl Node {
             self.record(Change::Put(Entry::Eni(eni)));
         }
         *self.progress(id) = EniProgress {
+            attaches: self.progress(id).attaches,
             changed: self.progress(id).changed,
             excluded: self.progress(id).excluded,
             ..EniProgress::default()
@@ -194,95 +181,20 @@ impl Node {
             if progress.applied != link {
                 progress.applied = None;
             }
-            if link.is_none() && eni.stage == EniStage::Attached {
+            let here = matches!(eni.stage, EniStage::Attaching | EniStage::Attached);
+            if link.is_none() && here {
                 let wait = self.wait(Backoff::APPEAR, looks);
                 self.links_wanted.again(now.after(wait), looks);
             }
         }
     }
 
-    fn put_off(&mut self, now: Timestamp, id: &EniId, backoff: Backoff) {
+    pub(super) fn put_off(&mut self, now: Timestamp, id: &EniId, backoff: Backoff) {
         let failures = self.progress(id).failures + 1;
         let wait = self.wait(backoff, failures);
         let progress = self.progress(id);
         progress.failures = failures;
         progress.not_before = now.after(wait);
-    }
-
-    pub(super) fn attach_done(
-        &mut self,
-        now: Timestamp,
-        id: &EniId,
-        result: Result<CloudAnswer, CloudFault>,
-    ) {
-        self.progress(id).busy = false;
-        let Err(fault) = result else {
-            return self.put_off(now, id, Backoff::APPEAR);
-        };
-        self.cloud_failed(&format!("attaching {id}"), &fault);
-        if fault.class == FaultClass::Denied {
-            let reason = format!("attaching {id}: {}", fault.text);
-            self.stop(now, Way::NewEni, ExhaustionKind::Denied, REFUSED, reason);
-        }
-        match fault.class {
-            FaultClass::Unknown => self.put_off(now, id, Backoff::CLOUD),
-            FaultClass::Gone => self.forget_eni(id),
-            FaultClass::Exhausted(what) => {
-                if what == Exhausted::EniPerInstance {
-                    let reason = format!("the instance takes no further ENI: {}", fault.text);
-                    self.stop(now, Way::NewEni, ExhaustionKind::EniQuota, QUOTA, reason);
-                }
-                self.set_stage(id, EniStage::Deleting);
-            }
-            FaultClass::Throttled
-            | FaultClass::Conflict
-            | FaultClass::Denied
-            | FaultClass::TokenMismatch
-            | FaultClass::Invalid => {
-                let failures = self.progress(id).failures;
-                self.set_stage(id, EniStage::Created);
-                self.progress(id).failures = failures;
-                self.put_off(now, id, Backoff::CLOUD);
-            }
-        }
-    }
-
-    pub(super) fn inspected(
-        &mut self,
-        now: Timestamp,
-        asked: &[EniId],
-        result: Result<CloudAnswer, CloudFault>,
-    ) {
-        for id in asked {
-            self.progress(id).busy = false;
-        }
-        let enis = match result {
-            Ok(CloudAnswer::Enis(enis)) => enis,
-            Ok(_) => Vec::new(),
-            Err(fault) => {
-                self.cloud_failed("looking at an attach", &fault);
-                for id in asked {
-                    self.put_off(now, id, Backoff::CLOUD);
-                }
-                return;
-            }
-        };
-        for id in asked {
-            let status = enis.iter().find(|eni| eni.id == *id).map(|eni| eni.status);
-            match status {
-                Some(EniStatus::InUse) => {
-                    self.set_stage(id, EniStage::Attached);
-                    self.goes_on(Way::NewEni, true);
-                }
-                Some(EniStatus::Available) if self.progress(id).failures >= ATTACH_LOOKS => {
-                    self.set_stage(id, EniStage::Created);
-                }
-                Some(EniStatus::Deleting) => self.forget_eni(id),
-                Some(EniStatus::Available | EniStatus::Attaching | EniStatus::Detaching) | None => {
-                    self.put_off(now, id, Backoff::APPEAR);
-                }
-            }
-        }
     }
 
     pub(super) fn detach_done(

@@ -17,6 +17,7 @@ mod intent;
 mod inventory;
 mod message;
 mod outbox;
+mod plug;
 mod policy;
 mod prefix;
 mod sticky;

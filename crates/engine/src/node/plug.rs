@@ -1,0 +1,155 @@
+//! An ENI's way to the node: the attach, and how it is known that it is there.
+//!
+//! A link with the ENI's MAC is proof, and looking at links costs no call of the account: a thousand
+//! nodes that start at once attach thousands of ENIs, each of which would be asked about several times.
+//! The cloud is asked when the link takes long, or when an answer was lost.
+
+use model::{EniId, EniStatus, Exhausted, FaultClass, Timestamp};
+
+use super::{
+    Node, Op,
+    budget::Api,
+    exhaustion::{ExhaustionKind, QUOTA, REFUSED, Way},
+    message::{CloudAnswer, CloudCall, CloudFault},
+};
+use crate::{
+    ledger::{EniEntry, EniStage},
+    retry::Backoff,
+};
+
+/// Looks at the cloud before an ENI still `Available` is taken for one that was never attached: the
+/// cloud may show an old state for a moment.
+const ATTACH_LOOKS: u32 = 5;
+
+impl Node {
+    /// Takes ENIs whose link is here for attached, whatever the cloud was last seen to say.
+    pub(super) fn notice_links(&mut self, now: Timestamp) {
+        let coming = self.ledger.enis().filter(|eni| {
+            let comes = matches!(eni.stage, EniStage::Created | EniStage::Attaching);
+            comes && self.links.contains_key(&eni.mac)
+        });
+        for id in coming.map(|eni| eni.id.clone()).collect::<Vec<_>>() {
+            if !self.progress(&id).busy {
+                self.plugged(now, &id);
+            }
+        }
+    }
+
+    fn plugged(&mut self, now: Timestamp, id: &EniId) {
+        self.set_stage(id, EniStage::Attached);
+        // What was asked of the cloud before does not show it yet.
+        let progress = self.progress(id);
+        (progress.attaches, progress.changed) = (0, now);
+        self.goes_on(Way::NewEni, true);
+    }
+
+    pub(super) fn attach_eni(&mut self, now: Timestamp, eni: &EniEntry) {
+        if !self.may_call(now, Api::AttachNetworkInterface, self.growth_purpose()) {
+            return;
+        }
+        self.set_stage(&eni.id, EniStage::Attaching);
+        self.progress(&eni.id).busy = true;
+        let op = Op::Attach(eni.id.clone());
+        self.call(now, op, CloudCall::AttachEni(eni.id.clone()));
+    }
+
+    pub(super) fn attach_done(
+        &mut self,
+        now: Timestamp,
+        id: &EniId,
+        result: Result<CloudAnswer, CloudFault>,
+    ) {
+        self.progress(id).busy = false;
+        let Err(fault) = result else {
+            self.progress(id).accepted = true;
+            return self.put_off(now, id, Backoff::PLUG);
+        };
+        self.cloud_failed(&format!("attaching {id}"), &fault);
+        if fault.class == FaultClass::Denied {
+            let reason = format!("attaching {id}: {}", fault.text);
+            self.stop(now, Way::NewEni, ExhaustionKind::Denied, REFUSED, reason);
+        }
+        match fault.class {
+            FaultClass::Unknown => self.put_off(now, id, Backoff::CLOUD),
+            FaultClass::Conflict => {
+                // It may be attached already: one look tells.
+                self.progress(id).failures = ATTACH_LOOKS - 1;
+                self.put_off(now, id, Backoff::APPEAR);
+            }
+            FaultClass::Gone => self.forget_eni(id),
+            FaultClass::Exhausted(what) => {
+                if what == Exhausted::EniPerInstance {
+                    let reason = format!("the instance takes no further ENI: {}", fault.text);
+                    self.stop(now, Way::NewEni, ExhaustionKind::EniQuota, QUOTA, reason);
+                }
+                self.set_stage(id, EniStage::Deleting);
+            }
+            // Not carried out. The API rests as a whole.
+            FaultClass::Throttled => self.set_stage(id, EniStage::Created),
+            FaultClass::Denied | FaultClass::TokenMismatch | FaultClass::Invalid => {
+                self.attach_again(now, id);
+            }
+        }
+    }
+
+    /// The attach came to nothing: it is asked for again, each time later.
+    fn attach_again(&mut self, now: Timestamp, id: &EniId) {
+        self.set_stage(id, EniStage::Created);
+        let attaches = self.progress(id).attaches + 1;
+        let wait = self.wait(Backoff::CLOUD, attaches);
+        let progress = self.progress(id);
+        (progress.attaches, progress.not_before) = (attaches, now.after(wait));
+    }
+
+    /// Asks the cloud about attaches whose link has not come.
+    pub(super) fn inspect(&mut self, now: Timestamp, enis: Vec<EniId>) {
+        let may = self.may_call(now, Api::DescribeNetworkInterfaces, self.growth_purpose());
+        if !may || enis.is_empty() {
+            return;
+        }
+        for id in &enis {
+            self.progress(id).busy = true;
+        }
+        let op = Op::Inspect(enis.clone());
+        self.call(now, op, CloudCall::DescribeEnis(enis));
+    }
+
+    pub(super) fn inspected(
+        &mut self,
+        now: Timestamp,
+        asked: &[EniId],
+        result: Result<CloudAnswer, CloudFault>,
+    ) {
+        for id in asked {
+            self.progress(id).busy = false;
+        }
+        let enis = match result {
+            Ok(CloudAnswer::Enis(enis)) => enis,
+            Ok(_) => Vec::new(),
+            Err(fault) => {
+                self.cloud_failed("looking at an attach", &fault);
+                for id in asked {
+                    self.put_off(now, id, Backoff::CLOUD);
+                }
+                return;
+            }
+        };
+        for id in asked {
+            let late = match self.progress(id).accepted {
+                true => Backoff::PLUG,
+                false => Backoff::APPEAR,
+            };
+            let status = enis.iter().find(|eni| eni.id == *id).map(|eni| eni.status);
+            match status {
+                Some(EniStatus::InUse) => self.plugged(now, id),
+                Some(EniStatus::Available) if self.progress(id).failures >= ATTACH_LOOKS => {
+                    self.attach_again(now, id);
+                }
+                Some(EniStatus::Deleting) => self.forget_eni(id),
+                Some(EniStatus::Available | EniStatus::Attaching | EniStatus::Detaching) | None => {
+                    self.put_off(now, id, late);
+                }
+            }
+        }
+    }
+}
