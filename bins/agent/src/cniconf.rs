@@ -103,6 +103,15 @@ fn place(source: &Path, target: &Path) -> Result<bool, ChainError> {
     }
 }
 
+/// Whether our plugin's part of the chain has `key` as false. What cannot be read says nothing: [`keep`]
+/// complains.
+pub(crate) fn declines(source: &Path, key: &str) -> bool {
+    let document = wanted(source).unwrap_or_default();
+    let document: Value = serde_json::from_str(&document).unwrap_or_default();
+    let mut plugins = document["plugins"].as_array().into_iter().flatten();
+    plugins.any(|plugin| plugin["type"] == "terway" && plugin[key] == false)
+}
+
 /// The chain the ConfigMap asks for.
 fn wanted(source: &Path) -> Result<String, ChainError> {
     let read = |key: &'static str| Some((key, fs::read_to_string(source.join(key)).ok()?));
@@ -202,6 +211,22 @@ mod tests {
         let expected = json!({ "cniVersion": "0.3.1", "name": "terway-chainer",
             "plugins": [{ "type": "terway", "mtu": 1400 }] });
         assert_eq!(document, expected);
+    }
+
+    #[test]
+    fn only_a_false_of_our_own_plugin_declines() {
+        let (_held, source, _) = rig();
+        assert!(!declines(&source, "k"));
+        for (plugin, declined) in [
+            (r#""type":"terway""#, false),
+            (r#""type":"terway","k":true"#, false),
+            (r#""type":"terway","k":false"#, true),
+            (r#""type":"other","k":false},{"type":"terway""#, false),
+        ] {
+            let text = format!("{{\"plugins\":[{{{plugin}}}]}}");
+            fs::write(source.join(CHAIN_KEY), text).unwrap();
+            assert_eq!(declines(&source, "k"), declined, "{plugin}");
+        }
     }
 
     #[test]

@@ -14,7 +14,10 @@ use std::{
 };
 
 use datapath::{Conntrack, Leftover, Netlink};
-use engine::node::{Input, KernelView, Leftovers, OpNumber};
+use engine::{
+    netplan::POD_LINK_PREFIX,
+    node::{Input, KernelView, Leftovers, OpNumber},
+};
 use model::{
     AttachmentKey, EniId,
     family::host_net,
@@ -26,9 +29,6 @@ use crate::{cause::chain, driver::Message};
 /// Threads that take down. A deletion waits about 30 ms, so eight take down 250 pods a second, more
 /// than a node that is drained asks for.
 pub(crate) const TAKE_DOWN_THREADS: usize = 8;
-
-/// How the node's end of every pod's link is called, here and in the projects we stand in for.
-const POD_LINK_PREFIX: &str = "cali";
 
 /// How many flows this network namespace has (Documentation/networking/nf_conntrack-sysctl.rst).
 const FLOW_COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";

@@ -20,6 +20,7 @@ mod notices;
 mod observe;
 mod plugin;
 mod pods;
+mod return_path;
 mod run;
 mod store;
 

@@ -225,6 +225,22 @@ impl Notices {
         self.node("NetworkPolicyNotEnforced", text.to_owned());
     }
 
+    /// The way back of what comes in by the node's own ENI cannot be kept.
+    pub(crate) fn return_path_missing(&self, why: &str) {
+        let text = format!(
+            "what comes in by the node's own ENI for a pod (hostPort and NodePort from outside the node) \
+             is answered by the pod's ENI and lost: {why}"
+        );
+        tracing::error!(text, "return path");
+        self.node("ReturnPathMissing", text);
+    }
+
+    /// Somebody took it away, and it was put back.
+    pub(crate) fn return_path_repaired(&self, lacked: &[String]) {
+        tracing::warn!(lacked = lacked.join("; "), "return path repaired");
+        self.count("ReturnPathRepaired");
+    }
+
     fn count(&self, reason: &'static str) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(reason).or_default() += 1;

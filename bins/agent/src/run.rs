@@ -31,6 +31,7 @@ use crate::{
     observe::{self, Address, Door},
     plugin,
     pods::Pods,
+    return_path,
 };
 
 /// The number of CAP_NET_ADMIN (include/uapi/linux/capability.h).
@@ -121,6 +122,7 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     };
     follow(&runtime, watch, &config, settings.as_ref(), own);
 
+    let primary = config.primary_mac;
     let card = Card::new(arguments.node_name, started_seconds, config.clone(), known);
     let cloud = Arc::new(Cloud {
         client,
@@ -149,14 +151,19 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     // Set once, here.
     let _ = door.driver.set(outbox.clone());
 
+    let beside = arguments.config.parent().unwrap_or(Path::new("/"));
+    let keeper = return_path::Keeper {
+        primary,
+        source: beside.to_owned(),
+        notices: notices.clone(),
+    };
+    spawn("return-path", move || keeper.run())?;
     let listener = listen(Path::new(SOCKET_PATH))?;
     tracing::info!(ms = begun.elapsed().as_millis(), "serving at {SOCKET_PATH}");
     health.stands(Part::Socket);
     match arguments.cni_conf_dir {
         Some(target) => {
-            let source = arguments.config.parent().unwrap_or(Path::new("/"));
-            let source = source.to_owned();
-            runtime.spawn(cniconf::keep(source, target, health, notices));
+            runtime.spawn(cniconf::keep(beside.to_owned(), target, health, notices));
         }
         None => health.stands(Part::Chain),
     }

@@ -106,6 +106,58 @@ fn collect(
     Ok(())
 }
 
+/// Carries out `packets` all or none, as netfilter does it: between `opening` and `closing`, in one
+/// datagram. `doing` names a packet.
+pub(crate) fn transact(
+    socket: &mut Socket,
+    (opening, packets, closing): (&Packet, &[Packet], &Packet),
+    doing: &dyn Fn(usize) -> String,
+) -> Result<()> {
+    let (mut datagram, mut first) = (Vec::new(), 0);
+    let all = [opening].into_iter().chain(packets).chain([closing]);
+    for (at, packet) in all.enumerate() {
+        let sequence = socket.next_sequence();
+        // Kernels before 6.10 never acknowledge the brackets.
+        let bracket = at == 0 || at > packets.len();
+        let ack = if bracket { 0 } else { NLM_F_ACK };
+        if at == 0 {
+            first = sequence;
+        }
+        let flags = packet.flags | NLM_F_REQUEST | ack;
+        frame::push(&mut datagram, (packet.kind, flags, sequence), |out| {
+            out.extend_from_slice(&packet.payload);
+        });
+    }
+    socket
+        .send(&datagram)
+        .map_err(|source| transport(doing(0), "sending")(source))?;
+    let mut done = 0;
+    while done < packets.len() {
+        let datagram = socket
+            .receive()
+            .map_err(|source| transport(doing(done), "waiting for the answer")(source))?;
+        let mut refusal = None;
+        for frame in frame::frames(datagram).map_err(|what| malformed(doing(done), what))? {
+            // What refuses the opening refuses all: a commit that failed, or a kernel without the subsystem.
+            let at = (frame.sequence.wrapping_sub(first) as usize).saturating_sub(1);
+            if frame.kind != KIND_ERROR || at > packets.len() {
+                continue;
+            }
+            let ack = frame::ack(&frame).map_err(|what| malformed(doing(at), what))?;
+            done += 1;
+            if ack.code != 0 {
+                refusal.get_or_insert(ack.into_error(doing(at)));
+            }
+        }
+        if let Some(refusal) = refusal {
+            let drained = socket.drain();
+            drained.map_err(|source| transport(doing(done), "draining")(source))?;
+            return Err(refusal);
+        }
+    }
+    Ok(())
+}
+
 /// Reads the whole list that `packet` asks for, unchanged from its first to its last element. `read`
 /// makes an element of a frame; what it makes `None` of is left out.
 pub(crate) fn list<T>(

@@ -15,7 +15,9 @@ use crate::{
 const NLM_F_REPLACE: u16 = 0x100;
 /// An object with this key is an error.
 const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
+pub(crate) const NLM_F_CREATE: u16 = 0x400;
+/// A rule goes behind those that are there.
+pub(crate) const NLM_F_APPEND: u16 = 0x800;
 
 /// What shall happen when the object is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -184,6 +184,11 @@ pub(crate) fn push_attribute(out: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mu
     out.resize(out.len().next_multiple_of(ALIGN), 0);
 }
 
+/// Appends one attribute with `value`.
+pub(crate) fn push_bytes(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    push_attribute(out, kind, |out| out.extend_from_slice(value));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! The only kernel I/O of the node: links, addresses, neighbours, routes and rules by netlink.
+//! The only kernel I/O of the node: links, addresses, neighbours, routes, rules and marks by netlink.
 //!
 //! Callers hand in plans (`model::net`) and get them applied, removed, observed and compared. What a
 //! plan should say is decided elsewhere; nothing here knows pods, ENI ids, the cloud or Kubernetes.
@@ -18,10 +18,13 @@ mod error;
 mod exchange;
 mod frame;
 mod leftover;
+mod netfilter;
 mod netlink;
+mod nftables;
 mod object;
 mod observe;
 mod pod;
+mod return_path;
 mod rules;
 mod socket;
 mod veth;
@@ -32,5 +35,7 @@ pub use eni::{apply_eni, remove_eni};
 pub use error::{Error, Failures, Result};
 pub use leftover::{Leftover, leftovers, remove_leftover};
 pub use netlink::Netlink;
+pub use nftables::Nftables;
 pub use observe::{Observed, ObservedLink, observe, routed_over};
 pub use pod::{apply_pod, remove_pod};
+pub use return_path::keep_return_path;

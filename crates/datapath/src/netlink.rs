@@ -97,6 +97,8 @@ pub(crate) mod io_errno {
     pub(crate) const ENODEV: i32 = Errno::NODEV.raw_os_error();
     pub(crate) const ENOENT: i32 = Errno::NOENT.raw_os_error();
     pub(crate) const ESRCH: i32 = Errno::SRCH.raw_os_error();
+    pub(crate) const EAFNOSUPPORT: i32 = Errno::AFNOSUPPORT.raw_os_error();
+    pub(crate) const EOPNOTSUPP: i32 = Errno::OPNOTSUPP.raw_os_error();
     pub(crate) const EADDRNOTAVAIL: i32 = Errno::ADDRNOTAVAIL.raw_os_error();
 }
 

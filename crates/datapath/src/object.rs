@@ -6,8 +6,11 @@
 use std::fmt;
 
 use model::{
-    InterfaceName,
-    net::{LinkAddress, Neighbour, Route, Rule, VethPair},
+    Family, InterfaceName,
+    net::{
+        LinkAddress, MARK_RETURN, Neighbour, RULE_PRIORITY_RETURN, Route, Rule, TABLE_MAIN,
+        VethPair,
+    },
 };
 
 /// A kernel object or a list of them.
@@ -21,6 +24,8 @@ pub(crate) enum Object<'a> {
     Rule(&'a Rule),
     /// Whatever rule of ours has this priority and selector, in any table.
     RuleInAnyTable(&'a Rule),
+    /// The rule of the return path.
+    ReturnRule(Family),
     NamespaceId,
     /// All objects of one sort.
     All(&'static str),
@@ -45,6 +50,11 @@ impl fmt::Display for Object<'_> {
                 write!(out, " table {}", rule.table)
             }
             Object::RuleInAnyTable(rule) => rule_text(out, rule),
+            Object::ReturnRule(family) => write!(
+                out,
+                "{family:?} rule priority {RULE_PRIORITY_RETURN} fwmark {MARK_RETURN:#x}/{MARK_RETURN:#x} \
+                 table {TABLE_MAIN}"
+            ),
             Object::NamespaceId => out.write_str("id of the pod's network namespace"),
             Object::All(sort) => write!(out, "all {sort}"),
         }

@@ -13,7 +13,7 @@ use model::{
     family::host_net,
     net::{
         ENI_TABLE_BASE, EniNet, Link, LinkAddress, Neighbour, PodNet, RULE_PRIORITY_FROM_POD,
-        RULE_PRIORITY_TO_POD, Route, Rule, Sysctl, SysctlScope, TABLE_MAIN, VethPair,
+        RULE_PRIORITY_TO_POD, ReturnPath, Route, Rule, Sysctl, SysctlScope, TABLE_MAIN, VethPair,
     },
 };
 use sha1::{Digest, Sha1};
@@ -35,6 +35,9 @@ fn everything(family: Family) -> IpNet {
     }
 }
 
+/// How the node's end of every pod's link is called, here and in the projects we stand in for.
+pub const POD_LINK_PREFIX: &str = "cali";
+
 /// The name of a pod's veth on the node: `cali` and the first eleven hexadecimal digits of
 /// SHA-1(`namespace.name` and the interface, where `eth0` counts as nothing). Fifteen characters,
 /// the kernel's limit; policy engines find the pod by it.
@@ -48,7 +51,7 @@ pub fn host_link_name(pod: &PodKey, interface: &InterfaceName) -> Result<Interfa
         interface.as_str()
     };
     let digest = Sha1::digest(format!("{}.{}{suffix}", pod.namespace, pod.name));
-    let mut name = String::from("cali");
+    let mut name = String::from(POD_LINK_PREFIX);
     for byte in digest.iter().take(6) {
         name.push_str(&format!("{byte:02x}"));
     }
@@ -150,11 +153,27 @@ pub fn eni_net(eni: &EniEntry, link: &Link, mtu: u32) -> EniNet {
     }
 }
 
+/// What the node needs so that answers of pods find back the way the question came. `primary` is the
+/// link of the node's own ENI.
+pub fn return_path(primary: &Link) -> ReturnPath {
+    ReturnPath {
+        uplink: primary.name.clone(),
+        pod_links: POD_LINK_PREFIX.into(),
+        families: vec![Family::V4],
+    }
+}
+
 /// The values under `/proc/sys` an attachment relies on. Forwarding is on and the reverse-path check
 /// off where packets pass (a pod's packet leaves by an ENI the main table does not know), and the
 /// check is strict on the pod's own link: a source that is not the pod's is dropped there
-/// (Documentation/networking/ip-sysctl.rst, `rp_filter`: the higher of `all` and the link counts).
-pub fn sysctls(attachment: &Attachment, eni_link: Option<&Link>) -> Vec<Sysctl> {
+/// (Documentation/networking/ip-sysctl.rst, `rp_filter`: the higher of `all` and the link counts). On the
+/// node's own ENI it is loose: what came in there for a pod is judged by the pod's way out, which is
+/// another ENI until the answer is marked.
+pub fn sysctls(
+    attachment: &Attachment,
+    eni_link: Option<&Link>,
+    primary: Option<&Link>,
+) -> Vec<Sysctl> {
     let node = |path: String, value: &str| Sysctl {
         scope: SysctlScope::Node,
         path,
@@ -164,8 +183,9 @@ pub fn sysctls(attachment: &Attachment, eni_link: Option<&Link>) -> Vec<Sysctl> 
     if attachment.addresses.get(Family::V4).is_some() {
         list.push(node("net/ipv4/ip_forward".into(), "1"));
         list.push(node("net/ipv4/conf/all/rp_filter".into(), "0"));
-        if let Some(link) = eni_link {
-            list.push(node(format!("net/ipv4/conf/{}/rp_filter", link.name), "0"));
+        for (link, check) in [(eni_link, "0"), (primary, "2")] {
+            let path = link.map(|link| format!("net/ipv4/conf/{}/rp_filter", link.name));
+            list.extend(path.map(|path| node(path, check)));
         }
         list.push(node(
             format!("net/ipv4/conf/{}/rp_filter", attachment.host_link),

@@ -9,10 +9,16 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{InterfaceName, Mac};
+use crate::{Family, InterfaceName, Mac};
 
 /// Rules that send packets *to* a pod to the main table (what other software on a node looks for).
 pub const RULE_PRIORITY_TO_POD: u32 = 512;
+/// Rules that send answers back by the node's own ENI, when the connection came in there: after the
+/// pods' addresses and before the tables of their ENIs. The Go Terway's number.
+pub const RULE_PRIORITY_RETURN: u32 = 600;
+/// The bit of packet and connection marks that says so: the Go Terway's. kube-proxy has 0x4000 and
+/// 0x8000, Calico the upper half, Cilium 0xf00; no other bit is ever touched.
+pub const MARK_RETURN: u32 = 0x10;
 /// Rules that send packets *from* a pod to the table of its ENI.
 pub const RULE_PRIORITY_FROM_POD: u32 = 2048;
 /// The main routing table, RT_TABLE_MAIN (include/uapi/linux/rtnetlink.h).
@@ -114,6 +120,19 @@ pub struct EniNet {
     pub addresses: Vec<LinkAddress>,
     /// Routes in the ENI's table.
     pub routes: Vec<Route>,
+}
+
+/// How answers of pods find back the way the question came. A connection that came in by `uplink` was
+/// translated to the pod on the node, so only the node's own routes lead its answers through the
+/// translation and past a cloud that checks sources; the table of the pod's ENI does not.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ReturnPath {
+    /// The link of the node's own ENI.
+    pub uplink: InterfaceName,
+    /// How the names of the node's ends of pod links begin.
+    pub pod_links: String,
+    /// Families with pods.
+    pub families: Vec<Family>,
 }
 
 /// In whose view of `/proc/sys` a value is written.

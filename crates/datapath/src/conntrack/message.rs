@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::frame::{FLAG_NESTED, Frame, attributes, push_attribute};
+use crate::{
+    frame::{FLAG_NESTED, Frame, attributes, push_attribute, push_bytes},
+    netfilter::{GENERIC_HEADER_LEN, header},
+};
 
 /// NFNL_SUBSYS_CTNETLINK, the upper byte of every type here.
 const SUBSYSTEM: u16 = 1 << 8;
@@ -12,9 +15,6 @@ const NEW: u16 = SUBSYSTEM;
 pub(super) const GET: u16 = SUBSYSTEM | 1;
 /// IPCTNL_MSG_CT_DELETE.
 pub(super) const DELETE: u16 = SUBSYSTEM | 2;
-
-/// `struct nfgenmsg`: family, version, resource id.
-const GENERIC_HEADER_LEN: usize = 4;
 
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
@@ -95,10 +95,6 @@ impl Flow {
     }
 }
 
-fn push_bytes(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    push_attribute(out, kind, |out| out.extend_from_slice(value));
-}
-
 fn push_ip(out: &mut Vec<u8>, kind: u16, address: IpAddr) {
     match address {
         IpAddr::V4(ip) => push_bytes(out, kind, &ip.octets()),
@@ -116,7 +112,7 @@ fn family_of(address: IpAddr) -> u8 {
 
 /// The payload that asks for flows with `address` at `position`.
 pub(super) fn ask(address: IpAddr, position: Position) -> Vec<u8> {
-    let mut out = vec![family_of(address), 0, 0, 0];
+    let mut out = header(family_of(address), 0);
     push_attribute(&mut out, position.tuple() | FLAG_NESTED, |out| {
         push_attribute(out, CTA_TUPLE_IP | FLAG_NESTED, |out| {
             push_ip(out, position.address_kind(address), address);
@@ -142,7 +138,7 @@ pub(super) fn ask(address: IpAddr, position: Position) -> Vec<u8> {
 /// The payload that deletes exactly this flow: without its id a new flow of the same ports could be
 /// hit.
 pub(super) fn delete(flow: &Flow) -> Vec<u8> {
-    let mut out = vec![flow.family, 0, 0, 0];
+    let mut out = header(flow.family, 0);
     push_bytes(&mut out, CTA_TUPLE_ORIG | FLAG_NESTED, &flow.original);
     if let Some(zone) = &flow.zone {
         push_bytes(&mut out, CTA_ZONE, zone);
@@ -206,7 +202,7 @@ mod tests {
 
     /// A flow as the kernel lists it: client, service address; the reply comes from the pod.
     fn listed(client: IpAddr, service: IpAddr, pod: IpAddr) -> Vec<u8> {
-        let mut out = vec![family_of(client), 0, 0, 0];
+        let mut out = header(family_of(client), 0);
         for (tuple, source, destination) in [
             (CTA_TUPLE_ORIG, client, service),
             (CTA_TUPLE_REPLY, pod, client),

@@ -5,15 +5,17 @@ mod message;
 
 use std::net::IpAddr;
 
-use rustix::{io::Errno, net::netlink::NETFILTER};
-
 use self::message::{Flow, Position};
 use crate::{
     batch::{self, Answer, Packet},
-    error::{Error, Result},
-    netlink::io_errno::{EINVAL, ENOENT},
+    error::Result,
+    netfilter,
+    netlink::io_errno::ENOENT,
     socket::Socket,
 };
+
+/// What a kernel without it lacks.
+const LACKS: &str = "connection tracking over netlink (CONFIG_NF_CT_NETLINK)";
 
 /// A conversation with connection tracking in one network namespace.
 #[derive(Debug)]
@@ -25,25 +27,17 @@ impl Conntrack {
     /// Opens a socket in the network namespace of this thread.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when the kernel has no netfilter netlink.
+    /// [`crate::Error::Unsupported`] when the kernel has no netfilter netlink.
     pub fn open() -> Result<Self> {
-        match Socket::open(Some(NETFILTER)) {
-            Ok(socket) => Ok(Self { socket }),
-            Err(error) if error.raw_os_error() == Some(Errno::PROTONOSUPPORT.raw_os_error()) => {
-                Err(UNSUPPORTED)
-            }
-            Err(source) => Err(Error::Socket {
-                step: "opening NETLINK_NETFILTER",
-                source,
-            }),
-        }
+        let socket = netfilter::open(LACKS)?;
+        Ok(Self { socket })
     }
 
     /// Deletes every flow from or to `address`, in either direction and before or after translation.
     /// Returns how many.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when the kernel has no ctnetlink; else when it refuses.
+    /// [`crate::Error::Unsupported`] when the kernel has no ctnetlink; else when it refuses.
     pub fn flush(&mut self, address: IpAddr) -> Result<usize> {
         let mut deleted = 0;
         for position in Position::ALL {
@@ -65,7 +59,7 @@ impl Conntrack {
             // The kernel filters; one that did not would hand out everybody's flows.
             Ok(message::flow(frame).filter(|flow| flow.has(address)))
         });
-        flows.map_err(unsupported)
+        flows.map_err(netfilter::lacks(LACKS))
     }
 
     /// Deletes `flows`; one that ended meanwhile is fine and not counted.
@@ -89,17 +83,5 @@ impl Conntrack {
             }
         }
         Ok(deleted)
-    }
-}
-
-const UNSUPPORTED: Error = Error::Unsupported {
-    what: "connection tracking over netlink (CONFIG_NF_CT_NETLINK)",
-};
-
-/// nfnetlink answers a request for a subsystem it has not got with EINVAL and no word.
-fn unsupported(error: Error) -> Error {
-    match &error {
-        Error::Refused { detail: None, .. } if error.os_error() == Some(EINVAL) => UNSUPPORTED,
-        _ => error,
     }
 }

@@ -18,6 +18,8 @@ mod removal;
 #[cfg(test)]
 mod repair;
 #[cfg(test)]
+mod return_path;
+#[cfg(test)]
 mod sockets;
 #[cfg(test)]
 mod stage;

@@ -249,7 +249,7 @@ impl Node {
         let eni = self.ledger.eni(&attachment.eni);
         let attached = Attached {
             net: netplan::pod_net(&attachment, link),
-            sysctls: netplan::sysctls(&attachment, link),
+            sysctls: netplan::sysctls(&attachment, link, self.links.get(&self.config.primary_mac)),
             subnet: eni.map(|eni| eni.subnet).unwrap_or_default(),
             gateway: eni.map(|eni| eni.gateway).unwrap_or_default(),
             attachment,

@@ -156,14 +156,23 @@ impl Lab {
         serde_json::from_str(last).map_err(|error| format!("{error}: {said}"))
     }
 
-    /// `terway-probe` in a node's own network, or what it says when it fails.
-    pub(crate) fn probe_on(&self, node: &str, arguments: &[&str]) -> Result<Value, String> {
+    /// A command in a node's own network, which must not fail.
+    pub(crate) fn command_on(&self, node: &str, command: &[&str]) {
+        self.try_on(node, command)
+            .unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    fn try_on(&self, node: &str, command: &[&str]) -> Result<String, String> {
         let pid = self.node(node)["pid"].to_string();
         let mut nsenter = Command::new("nsenter");
         nsenter.arg(format!("--net=/proc/{pid}/ns/net")).arg("--");
+        text(command, nsenter.args(command).output().unwrap())
+    }
+
+    /// `terway-probe` in a node's own network, or what it says when it fails.
+    pub(crate) fn probe_on(&self, node: &str, arguments: &[&str]) -> Result<Value, String> {
         let probe = Path::new(env!("CARGO_BIN_EXE_terway-lab")).with_file_name("terway-probe");
-        let output = nsenter.arg(probe).args(arguments).output().unwrap();
-        let said = text(arguments, output)?;
+        let said = self.try_on(node, &[&[probe.to_str().unwrap()], arguments].concat())?;
         serde_json::from_str(said.lines().last().unwrap_or_default())
             .map_err(|error| format!("{error}: {said}"))
     }

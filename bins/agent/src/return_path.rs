@@ -1,0 +1,71 @@
+//! Keeps the way back of what comes in by the node's own ENI, and says so when it cannot be kept.
+//!
+//! What it consists of is planned in the engine and made in the data path; here is only when to look.
+
+use std::{path::PathBuf, thread, time::Duration};
+
+use datapath::{Netlink, Nftables};
+use engine::netplan;
+use model::Mac;
+
+use crate::{cause::chain, cniconf, notices::Notices};
+
+/// The key of our plugin's part of the CNI configuration that switches it off, as in the Go project,
+/// where it is off unless it is true.
+const KEY: &str = "symmetric_routing";
+
+/// How often is looked: reading a table of two rules and the node's rules costs less than a millisecond,
+/// and who flushes them breaks new and open connections until then.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Who keeps it.
+pub(crate) struct Keeper {
+    /// MAC of the node's own ENI.
+    pub(crate) primary: Mac,
+    /// The directory with the keys of the ConfigMap.
+    pub(crate) source: PathBuf,
+    pub(crate) notices: Notices,
+}
+
+impl Keeper {
+    /// Keeps it for ever.
+    pub(crate) fn run(self) {
+        let (mut stood, mut complaint) = (false, String::new());
+        loop {
+            match self.look() {
+                Ok(lacked) => {
+                    if stood && !lacked.is_empty() {
+                        self.notices.return_path_repaired(&lacked);
+                    } else if !lacked.is_empty() {
+                        tracing::info!(made = lacked.join("; "), "return path");
+                    }
+                    stood = true;
+                    complaint.clear();
+                }
+                Err(why) => {
+                    // A module that was missing may be there the next time.
+                    if why != complaint {
+                        self.notices.return_path_missing(&why);
+                        complaint = why;
+                    }
+                }
+            }
+            thread::sleep(PERIOD);
+        }
+    }
+
+    /// Puts back what is missing; says what that was. Sockets are opened anew: after a failure nobody
+    /// knows what the old ones still hold.
+    fn look(&self) -> Result<Vec<String>, String> {
+        if cniconf::declines(&self.source, KEY) {
+            return Ok(Vec::new());
+        }
+        let failed = |error: datapath::Error| chain(&error);
+        let mut netlink = Netlink::open().map_err(failed)?;
+        let primary = netlink.link_by_mac(self.primary).map_err(failed)?;
+        let missing = || format!("no link has the MAC {} of the node's own ENI", self.primary);
+        let plan = netplan::return_path(&primary.ok_or_else(missing)?);
+        let mut nftables = Nftables::open().map_err(failed)?;
+        datapath::keep_return_path(&mut netlink, &mut nftables, &plan).map_err(failed)
+    }
+}

@@ -1,0 +1,147 @@
+//! What a rule does, as the kernel's little machine of registers takes it
+//! (include/uapi/linux/netfilter/nf_tables.h). Pure.
+//!
+//! One register is enough: each step loads it, tests it, changes it or stores it, and a test that fails
+//! ends the rule for this packet.
+
+use model::InterfaceName;
+
+use crate::frame::{FLAG_NESTED, push_attribute, push_bytes};
+
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_DATA_VALUE: u16 = 1;
+const NFTA_META_DREG: u16 = 1;
+const NFTA_META_KEY: u16 = 2;
+const NFTA_META_SREG: u16 = 3;
+const NFTA_CT_DREG: u16 = 1;
+const NFTA_CT_KEY: u16 = 2;
+const NFTA_CT_SREG: u16 = 4;
+const NFTA_CMP_SREG: u16 = 1;
+const NFTA_CMP_OP: u16 = 2;
+const NFTA_CMP_DATA: u16 = 3;
+const NFTA_BITWISE_SREG: u16 = 1;
+const NFTA_BITWISE_DREG: u16 = 2;
+const NFTA_BITWISE_LEN: u16 = 3;
+const NFTA_BITWISE_MASK: u16 = 4;
+const NFTA_BITWISE_XOR: u16 = 5;
+const NFT_REG_1: u32 = 1;
+const NFT_CMP_EQ: u32 = 0;
+const NFT_META_MARK: u32 = 3;
+const NFT_META_IIFNAME: u32 = 6;
+const NFT_CT_DIRECTION: u32 = 1;
+const NFT_CT_MARK: u32 = 3;
+/// IFNAMSIZ: names of links are compared with their padding.
+const LINK_NAME_LEN: usize = 16;
+/// A mark in bytes.
+const MARK_LEN: u32 = 4;
+
+/// Which way of its connection a packet goes (`enum ip_conntrack_dir`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// As the first packet.
+    Original = 0,
+    /// Back.
+    Reply = 1,
+}
+
+/// The steps of a rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Expressions(pub(super) Vec<u8>);
+
+impl Expressions {
+    /// Goes on if the packet came in by `link`.
+    pub(crate) fn came_by(self, link: &InterfaceName) -> Self {
+        let mut name = link.as_str().as_bytes().to_vec();
+        name.resize(LINK_NAME_LEN, 0);
+        self.meta(NFTA_META_DREG, NFT_META_IIFNAME).equals(&name)
+    }
+
+    /// Goes on if the packet came in by a link whose name begins with `prefix`.
+    pub(crate) fn came_by_any(self, prefix: &str) -> Self {
+        self.meta(NFTA_META_DREG, NFT_META_IIFNAME)
+            .equals(prefix.as_bytes())
+    }
+
+    /// Goes on if the packet goes this way of a connection that is tracked.
+    pub(crate) fn goes(self, direction: Direction) -> Self {
+        self.conntrack(NFTA_CT_DREG, NFT_CT_DIRECTION)
+            .equals(&[direction as u8])
+    }
+
+    /// Goes on if its connection's mark has `bit`.
+    pub(crate) fn connection_has(self, bit: u32) -> Self {
+        self.conntrack(NFTA_CT_DREG, NFT_CT_MARK)
+            .bitwise(bit, 0)
+            .equals(&bit.to_ne_bytes())
+    }
+
+    /// Sets `bit` in its connection's mark.
+    pub(crate) fn mark_connection(self, bit: u32) -> Self {
+        self.conntrack(NFTA_CT_DREG, NFT_CT_MARK)
+            .bitwise(!bit, bit)
+            .conntrack(NFTA_CT_SREG, NFT_CT_MARK)
+    }
+
+    /// Sets `bit` in its own mark.
+    pub(crate) fn mark_packet(self, bit: u32) -> Self {
+        self.meta(NFTA_META_DREG, NFT_META_MARK)
+            .bitwise(!bit, bit)
+            .meta(NFTA_META_SREG, NFT_META_MARK)
+    }
+
+    fn step(mut self, name: &str, fill: impl FnOnce(&mut Vec<u8>)) -> Self {
+        push_attribute(&mut self.0, NFTA_LIST_ELEM | FLAG_NESTED, |out| {
+            push_bytes(out, NFTA_EXPR_NAME, format!("{name}\0").as_bytes());
+            push_attribute(out, NFTA_EXPR_DATA | FLAG_NESTED, fill);
+        });
+        self
+    }
+
+    /// Loads or stores what the kernel knows of the packet; `way` is the attribute of the register.
+    fn meta(self, way: u16, key: u32) -> Self {
+        self.step("meta", |out| {
+            push_number(out, way, NFT_REG_1);
+            push_number(out, NFTA_META_KEY, key);
+        })
+    }
+
+    /// The same for its connection.
+    fn conntrack(self, way: u16, key: u32) -> Self {
+        self.step("ct", |out| {
+            push_number(out, way, NFT_REG_1);
+            push_number(out, NFTA_CT_KEY, key);
+        })
+    }
+
+    fn equals(self, bytes: &[u8]) -> Self {
+        self.step("cmp", |out| {
+            push_number(out, NFTA_CMP_SREG, NFT_REG_1);
+            push_number(out, NFTA_CMP_OP, NFT_CMP_EQ);
+            push_data(out, NFTA_CMP_DATA, bytes);
+        })
+    }
+
+    /// register = (register & mask) ^ xor
+    fn bitwise(self, mask: u32, xor: u32) -> Self {
+        self.step("bitwise", |out| {
+            push_number(out, NFTA_BITWISE_SREG, NFT_REG_1);
+            push_number(out, NFTA_BITWISE_DREG, NFT_REG_1);
+            push_number(out, NFTA_BITWISE_LEN, MARK_LEN);
+            push_data(out, NFTA_BITWISE_MASK, &mask.to_ne_bytes());
+            push_data(out, NFTA_BITWISE_XOR, &xor.to_ne_bytes());
+        })
+    }
+}
+
+/// Numbers of nf_tables are in network order, but for what is in a register.
+pub(super) fn push_number(out: &mut Vec<u8>, kind: u16, value: u32) {
+    push_bytes(out, kind, &value.to_be_bytes());
+}
+
+fn push_data(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    push_attribute(out, kind | FLAG_NESTED, |out| {
+        push_bytes(out, NFTA_DATA_VALUE, value);
+    });
+}
