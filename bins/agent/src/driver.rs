@@ -18,9 +18,10 @@ use cloud::Metadata;
 use engine::{
     ledger::Change,
     node::{
-        Action, AddRequest, Attached, CloudCall, Config, Failure, FailureKind, Input, Node,
-        OpNumber, Reply as EngineReply, RequestNumber,
+        Action, AddRequest, Attached, CloudCall, Config, Failure, FailureKind, Input, OpNumber,
+        Reply as EngineReply, RequestNumber,
     },
+    recording::Recorded,
 };
 use ipnet::IpNet;
 use model::{PodKey, family::host_net};
@@ -67,6 +68,8 @@ pub(crate) enum Message {
     Asked(Box<Asked>),
     Configured(Box<Config>, Known),
     Observe(oneshot::Sender<Box<Observation>>),
+    /// What was recorded of the machine.
+    Dump(SyncSender<Vec<u8>>),
 }
 
 /// A request of the plugin.
@@ -89,7 +92,7 @@ enum Asker {
 
 /// Everything the driver needs.
 pub(crate) struct Driver {
-    pub(crate) node: Node,
+    pub(crate) node: Recorded,
     pub(crate) keeper: Keeper,
     pub(crate) inbox: Receiver<Message>,
     pub(crate) outbox: SyncSender<Message>,
@@ -171,6 +174,10 @@ impl Running {
                 self.driver.card.configured(&config, &known);
                 self.driver.node.handle(now(), Input::Configured(config));
             }
+            Message::Dump(answer) => {
+                // Whoever asked may have given up.
+                let _ = answer.try_send(self.driver.node.recording());
+            }
             Message::Observe(answer) => {
                 // Whoever asked may have given up.
                 let _ = answer.send(Box::new(self.observation()));
@@ -247,7 +254,7 @@ impl Running {
                 started,
                 valid,
             },
-            Verb::Status | Verb::View | Verb::Explain { .. } | Verb::HandOver => {
+            Verb::Status | Verb::View | Verb::Explain { .. } | Verb::HandOver | Verb::Dump => {
                 return plugin::answer(&connection, &self.look(request.verb));
             }
         };
@@ -495,7 +502,7 @@ fn verb_name(verb: &Verb) -> &'static str {
         Verb::Check { .. } => "check",
         Verb::Gc { .. } => "gc",
         Verb::Status => "status",
-        Verb::View | Verb::Explain { .. } | Verb::HandOver => "look",
+        Verb::View | Verb::Explain { .. } | Verb::HandOver | Verb::Dump => "look",
     }
 }
 

@@ -2,11 +2,13 @@
 //! exists, and hands everything to the driver, which answers on the same connection.
 
 use std::{
+    fs::File,
+    io::Write,
     os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc::SyncSender,
+        mpsc::{self, SyncSender},
     },
     thread,
     time::{Duration, Instant},
@@ -108,6 +110,9 @@ fn read(connection: Connection, pods: &Pods, driver: &SyncSender<Message>) {
         // The one that asked serves from here on; two must not.
         std::process::exit(1);
     }
+    if request.verb == Verb::Dump {
+        return answer(&connection, &dump(descriptors, driver));
+    }
     let asked = Asked {
         request,
         descriptors: pair(descriptors),
@@ -129,6 +134,28 @@ fn check(request: &Request, pods: &Pods) -> Result<(), Error> {
     match &request.verb {
         Verb::Add { pod, uid, .. } => pods.expect(pod, uid.as_ref()),
         _ => Ok(()),
+    }
+}
+
+/// Writes what the driver recorded into the file that came with the request.
+fn dump(descriptors: Vec<OwnedFd>, driver: &SyncSender<Message>) -> Reply {
+    let written = || -> Result<(), String> {
+        let file = descriptors.into_iter().next();
+        let mut file = File::from(file.ok_or("no file came with the request")?);
+        let told = |error: std::io::Error| format!("writing the recording: {error}");
+        if !file.metadata().map_err(told)?.is_file() {
+            // Nobody may read a pipe's other end, and this thread would wait for that for ever.
+            return Err("what came with the request is no regular file".into());
+        }
+        let (answer, recording) = mpsc::sync_channel(1);
+        let gone = "the agent is ending";
+        driver.send(Message::Dump(answer)).map_err(|_| gone)?;
+        let recording = recording.recv().map_err(|_| gone)?;
+        file.write_all(&recording).map_err(told)
+    };
+    match written() {
+        Ok(()) => Reply::Done,
+        Err(why) => Error::new(Code::Io, why).into(),
     }
 }
 

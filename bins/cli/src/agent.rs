@@ -3,6 +3,7 @@
 //! Knows no API server and prints nothing.
 
 use std::{
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -46,6 +47,18 @@ impl std::fmt::Display for Silence {
 
 /// Asks the agent at `socket` and returns its document.
 pub(crate) fn ask(socket: &Path, verb: Verb) -> Result<Value, Silence> {
+    match exchange(socket, verb, &[])? {
+        Reply::View(document) => Ok(document),
+        other => Err(refused(other)),
+    }
+}
+
+/// Asks the agent at `socket`, with `descriptors` beside the question.
+pub(crate) fn exchange(
+    socket: &Path,
+    verb: Verb,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<Reply, Silence> {
     let request = Request {
         contract: CONTRACT,
         started: now(),
@@ -55,24 +68,29 @@ pub(crate) fn ask(socket: &Path, verb: Verb) -> Result<Value, Silence> {
     let exchange = || {
         let connection = Connection::connect(socket)?;
         connection.limit(PATIENCE)?;
-        connection.send(&request, &[])?;
+        connection.send(&request, descriptors)?;
         connection.receive::<Reply>().map(|(reply, _)| reply)
     };
-    match exchange() {
-        Ok(Reply::View(document)) => Ok(document),
-        Ok(Reply::Failed {
+    exchange().map_err(|error| match error.is_nobody() {
+        true => Silence::Nobody(socket.into()),
+        false => Silence::Broken(error),
+    })
+}
+
+/// What an answer means that is not the one the question wants.
+pub(crate) fn refused(reply: Reply) -> Silence {
+    Silence::Refused(match reply {
+        Reply::Failed {
             message, details, ..
-        }) if details.is_empty() => Err(Silence::Refused(message)),
-        Ok(Reply::Failed {
+        } if details.is_empty() => message,
+        Reply::Failed {
             message, details, ..
-        }) => Err(Silence::Refused(format!("{message}: {details}"))),
-        Ok(_) => Err(Silence::Refused(
+        } => format!("{message}: {details}"),
+        _ => {
             "its answer belongs to another question; agent and terway-cli are of different releases"
-                .into(),
-        )),
-        Err(error) if error.is_nobody() => Err(Silence::Nobody(socket.into())),
-        Err(error) => Err(Silence::Broken(error)),
-    }
+                .into()
+        }
+    })
 }
 
 /// What the agent says about a pod. Fields an agent does not send are empty.

@@ -29,9 +29,9 @@ pub(crate) const COMMAND: Duration = Duration::from_secs(15);
 /// 0.2 s each are done in 13 s.
 pub(crate) const COMMANDS_AT_ONCE: usize = 16;
 
-/// Longest output of a command that is read: the agent's documents have at most 128 KiB, and printed with
-/// indents they grow to less than four times that.
-const OUTPUT_BYTES_MAX: u64 = 512 * 1024;
+/// Longest output of a command that is read: a recording has 1 MiB, the machine it began with, and the
+/// longest input that came last; each of those is below 1 MiB on a node of 1,000 addresses.
+const OUTPUT_BYTES_MAX: u64 = 4 << 20;
 
 /// Objects a page, and pages at the most: 10,000 nodes, twice what Kubernetes is tested with.
 const PAGE: u32 = 500;

@@ -7,6 +7,7 @@
 mod agent;
 mod cloud_check;
 mod cluster;
+mod dump;
 mod explain;
 mod metadata;
 mod status;
@@ -40,6 +41,8 @@ enum Verb {
     Explain(explain::ExplainArgs),
     /// One archive for a report, without secrets
     Sysdump(sysdump::SysdumpArgs),
+    /// What an agent was told and decided lately, for `terway-sim replay`
+    Dump(dump::DumpArgs),
     /// Whether the cloud answers as this software expects: makes one ENI and deletes it
     CloudCheck(cloud_check::CloudCheckArgs),
     /// What the instance metadata service says of this node
@@ -70,6 +73,7 @@ fn carry_out(cli: &Cli) -> Result<ExitCode> {
         Verb::Status(arguments) => status::run(arguments, &cli.socket, &cli.place),
         Verb::Explain(arguments) => explain::run(arguments, &cli.socket, &cli.place),
         Verb::Sysdump(arguments) => sysdump::run(arguments, &cli.socket, &cli.place),
+        Verb::Dump(arguments) => dump::run(arguments, &cli.socket, &cli.place),
         Verb::CloudCheck(arguments) => cloud_check::run(arguments, &cli.place),
         Verb::Metadata(arguments) => metadata::run(arguments),
         Verb::Version => version::run(&cli.socket),

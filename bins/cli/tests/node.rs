@@ -5,6 +5,8 @@
 )]
 
 use std::{
+    fs::File,
+    io::Write,
     path::{Path, PathBuf},
     process::{Command, Output},
     thread,
@@ -33,11 +35,17 @@ impl Node {
                 let Ok(connection) = listener.accept(Duration::from_secs(5)) else {
                     return;
                 };
-                let Ok((request, _)) = connection.receive::<Request>() else {
+                let Ok((request, descriptors)) = connection.receive::<Request>() else {
                     continue;
                 };
                 let reply = match (request.verb, &explain) {
                     (Verb::View, _) => Reply::View(view.clone()),
+                    (Verb::Dump, _) => {
+                        let file = descriptors.into_iter().next().unwrap();
+                        let long = "LTAI5tRealKeyIdentifier terway ".repeat(100_000);
+                        File::from(file).write_all(long.as_bytes()).unwrap();
+                        Reply::Done
+                    }
                     (Verb::Explain { pod }, Some(explain)) => {
                         let mut document = explain.clone();
                         document["pod"] = pod.to_string().into();
@@ -106,6 +114,15 @@ fn status_needs_nothing_but_the_agent_and_has_no_colours_in_a_pipe() {
     );
     let raw: Value = serde_json::from_slice(&node.run(&["status", "--json"]).stdout).unwrap();
     assert_eq!(raw, view());
+}
+
+#[test]
+fn a_recording_longer_than_a_message_comes_whole_and_without_keys() {
+    let output = Node::new(view(), None).run(&["dump"]);
+    let shown = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(shown.matches("[redacted] terway").count(), 100_000);
+    assert!(!shown.contains("LTAI"));
 }
 
 #[test]

@@ -233,6 +233,7 @@ pub enum Violation {
 pub struct Ledger {
     enis: BTreeMap<EniId, EniEntry>,
     addresses: BTreeMap<IpAddr, AddressEntry>,
+    #[serde(with = "crate::pairs")]
     attachments: BTreeMap<AttachmentKey, Attachment>,
     intents: BTreeMap<u64, Intent>,
 }

@@ -14,5 +14,7 @@ pub mod admission;
 pub mod ledger;
 pub mod netplan;
 pub mod node;
+mod pairs;
 pub mod podeni;
+pub mod recording;
 pub mod retry;

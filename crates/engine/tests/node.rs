@@ -9,6 +9,7 @@
     reason = "a test world: what does not hold fails the test"
 )]
 mod pool;
+mod recording;
 #[allow(
     clippy::unwrap_used,
     reason = "a test world: what does not hold fails the test"
@@ -58,6 +59,7 @@ proptest! {
         }
         world.calm();
         world.check_at_rest();
+        world.replays();
     }
 }
 

@@ -75,6 +75,9 @@ pub enum Verb {
         /// The pod.
         pod: PodKey,
     },
+    /// What the node machine was told and decided lately. One descriptor comes with it, of the regular file
+    /// the agent writes that into; [`Reply::Done`] says that it is whole.
+    Dump,
 }
 
 /// What the agent answers.

@@ -2,6 +2,7 @@
 //! bugs.
 
 mod planted;
+mod recording;
 
 use std::{
     fs,
@@ -47,7 +48,7 @@ enum Command {
         #[arg(long, value_delimiter = ',')]
         except: Vec<u64>,
     },
-    /// Run a saved schedule.
+    /// Run a saved schedule, or what an agent recorded (`terway-cli dump`).
     Replay {
         /// The file.
         file: PathBuf,
@@ -112,7 +113,14 @@ fn main() -> anyhow::Result<ExitCode> {
             }
             .seeds(base, seeds)?
         }
-        Command::Replay { file, log } => replay(&read(&file)?, log)?,
+        Command::Replay { file, log } => {
+            let text = text(&file)?;
+            if engine::recording::is_recording(&text) {
+                recording::replay(&text, log)?
+            } else {
+                replay(&read(&file, &text)?, log)?
+            }
+        }
         Command::Scenarios { only, log } => {
             let only = only.unwrap_or_default();
             let all = sim::scenario::all().into_iter();
@@ -148,9 +156,12 @@ fn random_base() -> u64 {
     since.as_nanos() as u64 / 1000 % 1_000_000
 }
 
-fn read(file: &Path) -> anyhow::Result<Schedule> {
-    let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no schedule", file.display()))
+fn text(file: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
+}
+
+fn read(file: &Path, text: &str) -> anyhow::Result<Schedule> {
+    serde_json::from_str(text).with_context(|| format!("{} is no schedule", file.display()))
 }
 
 struct Run {

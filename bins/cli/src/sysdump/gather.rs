@@ -16,7 +16,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use wire::message::Verb;
 
 use super::{
-    Gathered,
+    Gathered, RECORDING,
     archive::{ARCHIVE_BYTES_MAX, FILE_BYTES_MAX},
 };
 use crate::{
@@ -38,6 +38,8 @@ pub(super) fn here(socket: &Path, gathered: &mut Gathered) {
         "this-node/status.json",
         view.map(|document| pretty(&document)),
     );
+    let recording = crate::dump::here(socket).map_err(|silence| silence.to_string());
+    gathered.answer(&format!("this-node/{RECORDING}"), recording);
 }
 
 /// Everything the cluster tells.
@@ -67,6 +69,7 @@ pub(super) async fn cluster(cluster: &Cluster, nodes_max: usize, gathered: &mut 
         let path = format!("nodes/{}/status.json", row.node);
         gathered.answer(&path, row.answer.as_ref().map(pretty).map_err(Clone::clone));
     }
+    recordings(cluster, &asked, gathered).await;
     logs(cluster, &asked, gathered).await;
     explanations(cluster, gathered).await;
 }
@@ -133,6 +136,26 @@ fn written<T: serde::Serialize>(seen: Seen<T>) -> Result<String, String> {
 fn listed<T: serde::Serialize>(list: anyhow::Result<Vec<T>>) -> Result<String, String> {
     let list = list.map_err(|error| format!("{error:#}"))?;
     serde_json::to_string_pretty(&list).map_err(|error| error.to_string())
+}
+
+/// What the agents recorded of themselves.
+async fn recordings(cluster: &Cluster, rows: &[&NodeRow], gathered: &mut Gathered) {
+    let gate = Arc::new(Semaphore::new(COMMANDS_AT_ONCE));
+    let mut tasks = JoinSet::new();
+    for row in rows {
+        let Some(pod) = row.pod.clone() else { continue };
+        let (cluster, gate) = (cluster.clone(), Arc::clone(&gate));
+        let path = format!("nodes/{}/{RECORDING}", row.node);
+        tasks.spawn(async move {
+            let _permit = gate.acquire_owned().await;
+            (path, crate::dump::there(&cluster, &pod).await)
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        if let Ok((path, text)) = done {
+            gathered.answer(&path, text);
+        }
+    }
 }
 
 /// The agents' logs, of the present and the former container.

@@ -66,6 +66,25 @@ impl Redactor {
         self.any(text, 0)
     }
 
+    /// `text` with only words of a telling form hidden, whatever their names.
+    pub(crate) fn forms(&mut self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (word, tail) = rest.split_at(rest.find(|c| !is_word(c)).unwrap_or(rest.len()));
+            let (gap, tail) = tail.split_at(tail.find(is_word).unwrap_or(tail.len()));
+            if is_key(word) {
+                self.remember(word, WORD_LENGTH_MIN);
+                out.push_str(HIDDEN);
+            } else {
+                out.push_str(word);
+            }
+            out.push_str(gap);
+            rest = tail;
+        }
+        out
+    }
+
     /// `text` without any secret that was found anywhere. The last step, when all has been seen.
     pub(crate) fn everywhere(&self, text: &str) -> String {
         let mut text = text.to_owned();

@@ -5,6 +5,7 @@
 //! by a crash: the runtime, which then never got an answer, sends DEL.
 
 use model::{AttachmentKey, DualStack, Family, Timestamp, net::PodNet};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Node,
@@ -20,7 +21,7 @@ use crate::{
 const WAITING_MAX: usize = 512;
 
 /// What is being done about an attachment.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Work {
     /// Its links are being set up.
     Applying {

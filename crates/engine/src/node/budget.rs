@@ -120,7 +120,7 @@ impl Purpose {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Window {
     began: Timestamp,
     used: u32,
@@ -141,7 +141,7 @@ impl Window {
 }
 
 /// What was called lately.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Budget {
     windows: BTreeMap<Api, Window>,
     open: BTreeMap<OpNumber, Api>,

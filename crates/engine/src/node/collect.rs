@@ -17,6 +17,7 @@ use model::{
     AttachmentKey, PodKey, PodUid, Timestamp,
     net::{Link, Route, Rule},
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
     Node, Op,
@@ -40,15 +41,16 @@ const SECOND_LOOK: Duration = Duration::from_secs(30);
 const CONFIRMATIONS: u8 = 2;
 
 /// What is in doubt.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Doubts {
+    #[serde(with = "crate::pairs")]
     attachments: BTreeMap<AttachmentKey, Doubt>,
     /// What the last look showed to belong to nobody.
     leftovers: Leftovers,
     removing: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Doubt {
     confirmed: u8,
     last: Timestamp,

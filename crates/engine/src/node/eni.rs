@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use model::{EniId, FaultClass, Timestamp, net::Link};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Node, Op,
@@ -22,7 +23,7 @@ use crate::{
 const DELETE_TRIES: u32 = 5;
 
 /// What is known about an ENI beyond the ledger.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(super) struct EniProgress {
     /// A call about it is under way.
     pub(super) busy: bool,

@@ -105,7 +105,7 @@ pub(super) enum Way {
     Addresses,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Stop {
     kind: ExhaustionKind,
     reason: String,
@@ -114,7 +114,7 @@ struct Stop {
 }
 
 /// What stands in the way, and what people were told about it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Stops {
     new_eni: Option<Stop>,
     addresses: Option<Stop>,

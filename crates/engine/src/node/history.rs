@@ -26,7 +26,7 @@ pub struct Happening {
 }
 
 /// The last happenings.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct History {
     now: Timestamp,
     pool: VecDeque<Happening>,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use model::{Exhausted, FaultClass, Timestamp, VSwitchId};
+use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use super::{
@@ -22,7 +23,7 @@ use crate::{
 const FULL_REST: Duration = Duration::from_secs(600);
 
 /// What is known about an open call beyond the ledger.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct IntentProgress {
     pub(super) busy: bool,
     pub(super) failures: u32,

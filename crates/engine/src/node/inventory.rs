@@ -8,6 +8,7 @@
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use model::{DualStack, Eni, EniId, EniKind, EniStatus, FaultClass, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Node, Op,
@@ -30,7 +31,7 @@ const INVENTORY_SECOND_LOOK: Duration = Duration::from_secs(10);
 const UNSEEN_GONE: u8 = 2;
 
 /// Something that is looked at when wanted and not too often.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Poll {
     wanted: bool,
     in_flight: bool,

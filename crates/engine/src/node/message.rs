@@ -201,7 +201,10 @@ pub enum Input {
     /// The pods that exist and have not ended (no container of theirs runs or will run): all of this
     /// node from a list that the API server answered in full, and of those asked for by name the ones it
     /// has.
-    Pods(OpNumber, Result<BTreeMap<PodKey, PodUid>, String>),
+    Pods(
+        OpNumber,
+        #[serde(with = "crate::pairs::perhaps")] Result<BTreeMap<PodKey, PodUid>, String>,
+    ),
     /// Leftovers were taken away, or not all of them.
     LeftoversRemoved(OpNumber, Result<(), String>),
     /// The configuration changed.

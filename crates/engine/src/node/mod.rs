@@ -34,6 +34,7 @@ use std::{
 };
 
 use model::{AttachmentKey, EniId, Ipv4Prefix, Mac, Timestamp, VSwitchId, net::Link};
+use serde::{Deserialize, Serialize};
 
 use self::{
     attach::Work,
@@ -73,7 +74,7 @@ pub use self::{
 const PERSIST_RETRY: Duration = Duration::from_millis(500);
 
 /// What a cloud call or observation was about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Op {
     Intent(u64),
     Attach(EniId),
@@ -90,8 +91,8 @@ enum Op {
     Leftovers(Leftovers),
 }
 
-/// The machine of one node.
-#[derive(Debug)]
+/// The machine of one node. Written down and read again it goes on as it would have.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Node {
     config: Config,
     ledger: Ledger,
@@ -101,10 +102,12 @@ pub struct Node {
     op_last: u64,
     intent_last: u64,
     /// Attachments something is being done about.
+    #[serde(with = "crate::pairs")]
     work: BTreeMap<AttachmentKey, Work>,
     /// ADDs without an address, first come first served.
     waiting: VecDeque<(RequestNumber, AddRequest)>,
     /// Attachments whose DEL was answered, and when it started.
+    #[serde(with = "crate::pairs")]
     settled: BTreeMap<AttachmentKey, Timestamp>,
     sweeps: Vec<Sweep>,
     links: BTreeMap<Mac, Link>,

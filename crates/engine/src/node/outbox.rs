@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use model::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::message::Action;
 use crate::ledger::Change;
@@ -10,7 +11,7 @@ use crate::ledger::Change;
 /// Between decisions and the world: no action leaves before every change recorded ahead of it has
 /// been reported durable. Changes recorded while a batch is being written form the next batch, so one
 /// write serves all requests that came meanwhile.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Outbox {
     gathering: Vec<Change>,
     writing: Option<Writing>,
@@ -19,7 +20,7 @@ pub(super) struct Outbox {
     actions: VecDeque<(u64, Action)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Writing {
     changes: Vec<Change>,
     /// Whether the batch has been handed out and not come back failed.

@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use model::{EniId, Ipv4Prefix, Timestamp, VSwitchId};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Node,
@@ -30,10 +31,10 @@ const NO_BLOCK: Backoff = Backoff {
 };
 
 /// What is known about the reserved blocks of vSwitches, which no call describes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Blocks(BTreeMap<VSwitchId, State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct State {
     /// It refused as many as twice this.
     most: Option<u32>,

@@ -7,6 +7,7 @@
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use model::{EniId, Ipv4Prefix, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::{Node, Op, message::CloudCall, prefix::CALL_MAX};
 use crate::ledger::{AddressEntry, AddressState, EniStage};
@@ -19,13 +20,13 @@ const UNASSIGN_MAX: u32 = 10;
 const HOLD: Duration = Duration::from_secs(300);
 
 /// What was too much lately, and when idle addresses went back last.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Surplus {
     standing: Option<Standing>,
     reclaim_at: Timestamp,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Standing {
     since: Timestamp,
     least: u32,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use model::{AttachmentKey, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Node,
@@ -11,7 +12,7 @@ use super::{
 };
 
 /// A GC that has not been answered.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Sweep {
     request: RequestNumber,
     left: BTreeSet<AttachmentKey>,

@@ -9,6 +9,7 @@
 use std::{cmp::Reverse, time::Duration};
 
 use model::{Timestamp, VSwitch, VSwitchId};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Node, Op,
@@ -31,7 +32,7 @@ const FULL: Backoff = Backoff {
 };
 
 /// What is known about a configured vSwitch.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct VSwitchState {
     described: Option<VSwitch>,
     /// The cloud listed others, and not this one.
@@ -55,7 +56,7 @@ impl VSwitchState {
 }
 
 /// What the cloud was asked about vSwitches.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Looks {
     under_way: bool,
     not_before: Timestamp,

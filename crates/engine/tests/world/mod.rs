@@ -16,6 +16,7 @@ use engine::{
         Action, AddRequest, CloudFault, Config, Explanation, Input, Node, Notice, OpNumber, Policy,
         Reply, RequestNumber, View,
     },
+    recording::{self, Recorded},
 };
 use model::{
     AttachmentKey, ContainerId, FaultClass, InstanceId, InstanceLimits, InterfaceName, Mac, PodKey,
@@ -102,7 +103,7 @@ struct PodState {
 pub(crate) struct World {
     now: Timestamp,
     config: Config,
-    node: Node,
+    node: Recorded,
     disk: Ledger,
     cloud: Cloud,
     kernel: Kernel,
@@ -145,6 +146,11 @@ fn config() -> Config {
     }
 }
 
+/// Recorded in so little room that the older half is forgotten in most lives.
+fn recorded(node: Node) -> Recorded {
+    Recorded::new(node, 64 * 1024)
+}
+
 impl World {
     pub(crate) fn new() -> Self {
         Self::with(|_| {})
@@ -156,7 +162,7 @@ impl World {
         change(&mut config);
         Self {
             now: Timestamp::from_nanos(1_000_000_000_000),
-            node: Node::new(config.clone(), disk.clone(), BTreeSet::new(), 7),
+            node: recorded(Node::new(config.clone(), disk.clone(), BTreeSet::new(), 7)),
             cloud: Cloud::new(&config),
             config,
             disk,
@@ -274,11 +280,27 @@ impl World {
     fn kill(&mut self) {
         self.inbox.clear();
         let occupied = self.kernel.routed();
-        self.node = Node::new(self.config.clone(), self.disk.clone(), occupied, 7);
+        self.replays();
+        let node = Node::new(self.config.clone(), self.disk.clone(), occupied, 7);
+        self.node = recorded(node);
         self.inbox.push_back(Input::Tick);
         for asked in std::mem::take(&mut self.asked).into_values() {
             self.del(asked.pod());
         }
+    }
+
+    pub(crate) fn recording(&self) -> String {
+        String::from_utf8(self.node.recording()).unwrap()
+    }
+
+    /// What was recorded runs to the same decisions and ends in the same state.
+    pub(crate) fn replays(&self) {
+        let text = self.recording();
+        if text.is_empty() {
+            return;
+        }
+        let machine = recording::replay(&text, |_, _| {}).unwrap();
+        assert_eq!(format!("{machine:?}"), format!("{:?}", *self.node));
     }
 
     /// Carries out one action, or delivers one outcome.

@@ -358,7 +358,7 @@ impl Drop for Lab {
 
 /// Where the programs under test are, built from this workspace: cargo builds no other package's
 /// programs for a test, and ones left from an earlier build would prove nothing.
-fn programs() -> &'static Path {
+pub(crate) fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         let directory = Path::new(env!("CARGO_BIN_EXE_terway-lab"))

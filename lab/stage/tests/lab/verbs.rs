@@ -1,8 +1,10 @@
 //! Every verb of the CNI specification against a real agent, and what a runtime may get wrong.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
-use crate::rig::{Lab, Plugin};
+use crate::rig::{Lab, Plugin, programs};
 
 const CONTAINER: &str = "sandbox-of-the-test";
 const INTERFACE: &str = "eth9";
@@ -99,8 +101,29 @@ fn every_verb_does_what_the_specification_says() {
     without.call().unwrap();
     lab.on_node("node-1", &["ip", "netns", "del", "verbs"]);
     refusals(&lab);
+    what_the_agent_recorded_runs_again(&lab);
     lab.delete_pod("a");
     lab.down_leaves_nothing();
+}
+
+/// The simulator decides as the agent did, from its start to now.
+fn what_the_agent_recorded_runs_again(lab: &Lab) {
+    let recording = lab.on_node("node-1", &["/run/lab/bin/terway-cli", "dump"]);
+    let file = std::env::temp_dir().join(format!("recording-{}", std::process::id()));
+    std::fs::write(&file, &recording).unwrap();
+    let replay = Command::new(programs().join("terway-sim"))
+        .arg("replay")
+        .arg(&file)
+        .output()
+        .unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let said = String::from_utf8_lossy(&replay.stdout);
+    assert!(
+        replay.status.success() && said.contains("each as recorded; 1 ENIs"),
+        "{replay:?}"
+    );
+    let inputs: u32 = said.split(' ').next().unwrap().parse().unwrap();
+    assert!(inputs > 20, "{said}");
 }
 
 fn refusals(lab: &Lab) {
