@@ -1,9 +1,13 @@
 //! Who this agent is, for people: release, node, instance, and what it was configured to do.
 
+use std::sync::Arc;
+
 use engine::node::Config;
 use serde_json::{Value, json};
 
-use crate::{facts::Known, health::Health, metrics::Limits, observe::Observation};
+use crate::{
+    facts::Known, health::Health, metrics::Limits, observe::Observation, privileges::Privileges,
+};
 
 /// What is known of the agent beside its pool.
 #[derive(Debug, Clone)]
@@ -13,15 +17,23 @@ pub(crate) struct Card {
     started: u64,
     config: Config,
     known: Known,
+    privileges: Arc<Privileges>,
 }
 
 impl Card {
-    pub(crate) fn new(node: String, started: u64, config: Config, known: Known) -> Self {
+    pub(crate) fn new(
+        node: String,
+        started: u64,
+        config: Config,
+        known: Known,
+        privileges: Arc<Privileges>,
+    ) -> Self {
         Self {
             node,
             started,
             config,
             known,
+            privileges,
         }
     }
 
@@ -44,7 +56,7 @@ impl Card {
         let not_ready = health.not_ready();
         let failure = seen.cloud_failure.as_ref();
         json!({
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": crate::VERSION,
             "node": self.node,
             "started": self.started,
             "ready": not_ready.is_none(),
@@ -66,6 +78,7 @@ impl Card {
             "security_groups": config.security_groups,
             "config_error": health.config_error(),
             "ignored_keys": health.ignored(),
+            "missing_permissions": self.privileges.missing(),
             "exhausted": seen.view.exhausted,
             "last_cloud_error": failure.map(|failure| json!({ "at": failure.at, "text": failure.what })),
         })

@@ -5,21 +5,17 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::notices::Notices;
+use crate::notices::{self, Notices};
 
 /// Oldest kernel served. Rules and routes say which program made them since 4.17
 /// (`FRA_PROTOCOL`, include/uapi/linux/fib_rules.h); 4.19 is the first kernel with long support after it,
 /// and what Alibaba Cloud Linux 2 runs.
 const KERNEL_MIN: (u32, u32) = (4, 19);
-
-/// What telling the API server may take: kubelet starts this container again anyway.
-const TELL_MAX: Duration = Duration::from_secs(5);
 
 /// What the first container is told.
 #[derive(Args)]
@@ -53,13 +49,11 @@ fn tell(node: &str, text: &str) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        let told = async {
-            let client = kube::Client::try_default().await?;
-            Notices::now(client, node, "NodeNotSupported", text).await
-        };
-        tokio::time::timeout(TELL_MAX, told).await?
-    })
+    runtime.block_on(notices::in_time(async {
+        let client = kube::Client::try_default().await?;
+        Notices::now(client, node, "NodeNotSupported", text).await
+    }));
+    Ok(())
 }
 
 fn install(arguments: &InstallArgs) -> anyhow::Result<()> {

@@ -20,6 +20,7 @@ mod notices;
 mod observe;
 mod plugin;
 mod pods;
+mod privileges;
 mod return_path;
 mod run;
 mod store;
@@ -28,9 +29,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Which release this is; a build may be told another, to rehearse an upgrade.
+const VERSION: &str = match option_env!("TERWAY_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// The node agent of Terway.
 #[derive(Parser)]
-#[command(name = "terwayd", version)]
+#[command(name = "terwayd", version = VERSION)]
 struct Arguments {
     /// What to log, for example info or terwayd=debug.
     #[arg(

@@ -114,7 +114,7 @@ impl Metrics {
             "When the agent started, in seconds since the Unix epoch",
             start,
         );
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        let build = Info::new([("version", crate::VERSION)]);
         registry.register("terway_build", "The agent's release", build);
         let pool = Pool::register(&mut registry);
         Self {

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use engine::node::{Exhaustion, ExhaustionKind, Notice};
@@ -217,6 +218,12 @@ impl Notices {
         self.node("LedgerSetAside", text.to_owned());
     }
 
+    /// The cluster's roles do not let this agent do what it must.
+    pub(crate) fn permission_missing(&self, text: &str) {
+        tracing::error!(text, "permissions");
+        self.node("PermissionMissing", text.to_owned());
+    }
+
     /// NetworkPolicy objects have no effect, and nobody said that this is wanted.
     pub(crate) fn policy_not_enforced(&self) {
         let text = "NetworkPolicy is not enforced by this release: every pod may talk to every pod; \
@@ -267,6 +274,20 @@ impl Notices {
         if self.events.try_send(Outgoing { about, event }).is_err() {
             self.count("EventsDropped");
         }
+    }
+}
+
+/// What telling the API server may take for somebody who is about to end: kubelet starts it again anyway.
+const TELL_MAX: Duration = Duration::from_secs(5);
+
+/// Waits for an event that tells why this program ends, a bounded time; the log has it in any case.
+pub(crate) async fn in_time(told: impl Future<Output = anyhow::Result<()>>) {
+    let outcome = match tokio::time::timeout(TELL_MAX, told).await {
+        Ok(outcome) => outcome.map_err(|error| format!("{error:#}")),
+        Err(_) => Err(format!("no answer within {TELL_MAX:?}")),
+    };
+    if let Err(error) = outcome {
+        tracing::warn!(error, "no event tells of it");
     }
 }
 

@@ -24,7 +24,7 @@ use wire::{
 
 use crate::{
     driver::{Asked, Message},
-    incumbent,
+    incumbent::Term,
     kernel::PodDescriptors,
     pods::Pods,
 };
@@ -42,8 +42,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A reading thread needs the message buffer on the heap and little else.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// Accepts connections for ever.
-pub(crate) fn serve(listener: &Listener, pods: &Arc<Pods>, driver: &SyncSender<Message>) {
+/// Accepts connections until another agent takes over.
+pub(crate) fn serve(
+    listener: &Listener,
+    pods: &Arc<Pods>,
+    driver: &SyncSender<Message>,
+    term: &Arc<Term>,
+) {
     let open = Arc::new(AtomicUsize::new(0));
     loop {
         let connection = match listener.accept(EXCHANGE) {
@@ -69,12 +74,13 @@ pub(crate) fn serve(listener: &Listener, pods: &Arc<Pods>, driver: &SyncSender<M
             );
             continue;
         }
-        let (pods, driver, held) = (Arc::clone(pods), driver.clone(), Arc::clone(&open));
+        let (pods, driver, term) = (Arc::clone(pods), driver.clone(), Arc::clone(term));
+        let held = Arc::clone(&open);
         let reader = thread::Builder::new()
             .name("request".into())
             .stack_size(STACK_BYTES);
         let spawned = reader.spawn(move || {
-            read(connection, &pods, &driver);
+            read(connection, &pods, &driver, &term);
             held.fetch_sub(1, Ordering::Relaxed);
         });
         if let Err(error) = spawned {
@@ -84,7 +90,7 @@ pub(crate) fn serve(listener: &Listener, pods: &Arc<Pods>, driver: &SyncSender<M
     }
 }
 
-fn read(connection: Connection, pods: &Pods, driver: &SyncSender<Message>) {
+fn read(connection: Connection, pods: &Pods, driver: &SyncSender<Message>, term: &Term) {
     let received = Instant::now();
     let (request, descriptors) = match connection.receive::<Request>() {
         Ok(received) => received,
@@ -105,10 +111,7 @@ fn read(connection: Connection, pods: &Pods, driver: &SyncSender<Message>) {
     }
     if request.verb == Verb::HandOver {
         answer(&connection, &Reply::Done);
-        let error = incumbent::stand_by();
-        tracing::error!(%error, "cannot start anew as a standby");
-        // The one that asked serves from here on; two must not.
-        std::process::exit(1);
+        term.hand_over();
     }
     if request.verb == Verb::Dump {
         return answer(&connection, &dump(descriptors, driver));

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use cloud::Metadata;
 use engine::{
@@ -26,19 +26,17 @@ use crate::{
     dynamic::Own,
     facts,
     health::{Health, Part},
-    incumbent,
+    incumbent::{self, Term},
     keeper::Keeper,
     kernel,
     metrics::Metrics,
-    notices::Notices,
+    notices::{self, Notices},
     observe::{self, Address, Door},
     plugin,
     pods::Pods,
+    privileges::{self, Privileges},
     return_path,
 };
-
-/// The number of CAP_NET_ADMIN (include/uapi/linux/capability.h).
-const CAP_NET_ADMIN: u64 = 12;
 
 /// Room for what the machine was told lately. A pod that comes and goes takes about 4 KiB, a look at the
 /// kernel of a node of 250 pods about 150 KiB every five minutes: 250 pods' coming and going, or half an
@@ -77,12 +75,16 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     let started_seconds = started / 1_000_000_000;
     let runtime = async_runtime()?;
     let _entered = runtime.enter();
-    end_when_told(&runtime)?;
-    check_capability()?;
-    let _lock = incumbent::lock(&arguments.state, arguments.standby)?;
-    let metadata = Arc::new(Metadata::new(&arguments.metadata).context("--metadata")?);
+    let term = Arc::new(Term::default());
+    term.end_when_told(&runtime)?;
     let kube = kube_client(&runtime)?;
     let notices = Notices::new(kube.clone(), arguments.node_name.clone());
+    check_capabilities(&runtime, &kube, &arguments.node_name)?;
+    let _lock = incumbent::lock(&arguments.state, arguments.standby)?;
+    term.begin();
+    let metadata = Arc::new(Metadata::new(&arguments.metadata).context("--metadata")?);
+    let privileges = Arc::new(Privileges::default());
+    runtime.spawn(Arc::clone(&privileges).watch(kube.clone(), notices.clone()));
     let health = Arc::new(Health::new());
     let metrics = Arc::new(Metrics::new(started_seconds));
     let door = open_door(&runtime, arguments.listen.clone(), &health, &metrics);
@@ -109,10 +111,7 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     let client = facts::client(settings.as_ref(), &known.region, &metadata)?;
 
     let (outbox, inbox) = mpsc::sync_channel(driver::QUEUE_MAX);
-    let (released, flows) = mpsc::sync_channel(kernel::QUEUE_MAX);
-    spawn("flows", move || kernel::forget_flows(&flows))?;
-    let set_up = kernel_threads("set-up", 1, &outbox, &released)?;
-    let take_down = kernel_threads("take-down", kernel::TAKE_DOWN_THREADS, &outbox, &released)?;
+    let (set_up, take_down) = all_kernel_threads(&outbox)?;
     let pods = Arc::new(Pods::new(
         kube.clone(),
         runtime.handle().clone(),
@@ -131,7 +130,13 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     follow(&runtime, watch, &config, settings.as_ref(), own);
 
     let primary = config.primary_mac;
-    let card = Card::new(arguments.node_name, started_seconds, config.clone(), known);
+    let card = Card::new(
+        arguments.node_name,
+        started_seconds,
+        config.clone(),
+        known,
+        privileges,
+    );
     let cloud = Arc::new(Cloud {
         client,
         instance: config.instance.clone(),
@@ -178,8 +183,37 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
         }
         None => health.stands(Part::Chain),
     }
-    plugin::serve(&listener, &pods, &outbox);
+    plugin::serve(&listener, &pods, &outbox, &term);
     Ok(())
+}
+
+/// A capability that is missing is said in the cluster before the process ends for it.
+fn check_capabilities(
+    runtime: &tokio::runtime::Runtime,
+    kube: &kube::Client,
+    node: &str,
+) -> anyhow::Result<()> {
+    let Err(error) = privileges::check_capabilities() else {
+        return Ok(());
+    };
+    let text = error.to_string();
+    let told = Notices::now(kube.clone(), node, "NodeNotSupported", &text);
+    runtime.block_on(notices::in_time(told));
+    Err(error.into())
+}
+
+/// The threads that change the kernel: what sets up, and what takes down.
+type KernelThreads = (
+    mpsc::SyncSender<kernel::Work>,
+    mpsc::SyncSender<kernel::Work>,
+);
+
+fn all_kernel_threads(outbox: &mpsc::SyncSender<driver::Message>) -> anyhow::Result<KernelThreads> {
+    let (released, flows) = mpsc::sync_channel(kernel::QUEUE_MAX);
+    spawn("flows", move || kernel::forget_flows(&flows))?;
+    let set_up = kernel_threads("set-up", 1, outbox, &released)?;
+    let take_down = kernel_threads("take-down", kernel::TAKE_DOWN_THREADS, outbox, &released)?;
+    Ok((set_up, take_down))
 }
 
 /// Opens the door for probes and metrics; the driver is told to it once there is one.
@@ -232,40 +266,6 @@ fn async_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("starting the runtime")
-}
-
-/// Ends the process as soon as it is told to. Nothing has to be put away: what must survive is on disk.
-/// As the first process of a container it would not end at all without asking for the signal.
-fn end_when_told(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
-    runtime.spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("ending");
-        std::process::exit(0);
-    });
-    Ok(())
-}
-
-/// Says at once what would otherwise be a refusal of the kernel at the first pod.
-fn check_capability() -> anyhow::Result<()> {
-    let status =
-        std::fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
-        .context("/proc/self/status has no CapEff")?;
-    if effective & (1 << CAP_NET_ADMIN) == 0 {
-        bail!(
-            "capability NET_ADMIN is missing: links, routes and rules cannot be set up;              add it under securityContext.capabilities.add of container terway"
-        );
-    }
-    Ok(())
 }
 
 fn kernel_threads(

@@ -3,6 +3,8 @@
 //! Knows no API server and prints nothing.
 
 use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -20,11 +22,19 @@ use wire::{
 /// the ledger.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Where it answers probes (`--listen` in deploy/base/daemonset.yaml), how long that may take, and how much
+/// is read: a few sentences.
+const PROBES: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9190);
+const PROBE_MAX: Duration = Duration::from_secs(1);
+const PROBE_BYTES_MAX: u64 = 16 * 1024;
+
 /// Why the agent of this node has not answered.
 #[derive(Debug)]
 pub(crate) enum Silence {
     /// Nobody listens: it is not installed, not running, or being replaced.
     Nobody(PathBuf),
+    /// It runs, and waits for what its readiness probe names.
+    NotReady(String),
     /// It listens, and there is no answer.
     Broken(SocketError),
     /// It answered that it will not.
@@ -39,6 +49,7 @@ impl std::fmt::Display for Silence {
                 "no agent listens at {}: it is not installed or not running",
                 path.display()
             ),
+            Silence::NotReady(why) => write!(f, "the agent runs and cannot serve yet: {why}"),
             Silence::Broken(error) => write!(f, "the agent did not answer: {}", chain(error)),
             Silence::Refused(text) => write!(f, "the agent refused to answer: {text}"),
         }
@@ -71,9 +82,11 @@ pub(crate) fn exchange(
         connection.send(&request, descriptors)?;
         connection.receive::<Reply>().map(|(reply, _)| reply)
     };
-    exchange().map_err(|error| match error.is_nobody() {
-        true => Silence::Nobody(socket.into()),
-        false => Silence::Broken(error),
+    exchange().map_err(|error| {
+        if !error.is_nobody() {
+            return Silence::Broken(error);
+        }
+        not_ready().map_or_else(|| Silence::Nobody(socket.into()), Silence::NotReady)
     })
 }
 
@@ -91,6 +104,24 @@ pub(crate) fn refused(reply: Reply) -> Silence {
                 .into()
         }
     })
+}
+
+/// What the readiness probe says of an agent that has not opened its socket.
+fn not_ready() -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&PROBES, PROBE_MAX).ok()?;
+    stream.set_read_timeout(Some(PROBE_MAX)).ok()?;
+    let request = format!("GET /readyz HTTP/1.0\r\nHost: {PROBES}\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream
+        .take(PROBE_BYTES_MAX)
+        .read_to_string(&mut answer)
+        .ok()?;
+    let (head, why) = answer.split_once("\r\n\r\n")?;
+    head.lines()
+        .next()?
+        .contains(" 503 ")
+        .then(|| why.trim().to_owned())
 }
 
 /// What the agent says about a pod. Fields an agent does not send are empty.

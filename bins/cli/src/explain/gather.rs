@@ -14,7 +14,7 @@ use wire::message::Verb;
 
 use super::facts::{self, AgentPod, DaemonSet, Facts, Node, Pod};
 use crate::{
-    agent::{self, Explanation, Silence},
+    agent::{self, Explanation},
     cluster::{CONFIGMAP, Cluster, DAEMONSET, Seen},
     status::document::Status,
 };
@@ -78,7 +78,6 @@ fn nothing(pod: &PodKey, why: &str) -> Facts {
 fn ask_here(socket: &Path, pod: &PodKey) -> Local {
     let explanation = match agent::explain(socket, pod) {
         Ok(document) => read(&document),
-        Err(Silence::Nobody(path)) => Seen::Unknown(Silence::Nobody(path).to_string()),
         Err(silence) => Seen::Unknown(silence.to_string()),
     };
     let view = agent::ask(socket, Verb::View).ok();

@@ -37,6 +37,7 @@ pub(crate) struct Agent {
     pub(crate) security_groups: Vec<String>,
     pub(crate) config_error: Option<String>,
     pub(crate) ignored_keys: Vec<Value>,
+    pub(crate) missing_permissions: Vec<String>,
     pub(crate) exhausted: Option<Exhausted>,
     pub(crate) last_cloud_error: Option<CloudTrouble>,
 }
@@ -115,6 +116,7 @@ impl Status {
                 wrong.push(format!("not ready: {why}"));
             }
         }
+        wrong.extend(agent.missing_permissions.iter().cloned());
         if let Some(exhausted) = &agent.exhausted {
             let again = match exhausted.until {
                 Some(until) => format!("tried again in {}s", until.saturating_sub(now)),
@@ -159,6 +161,7 @@ mod tests {
     fn the_gravest_comes_first_and_old_troubles_are_forgotten() {
         let document = json!({ "waiting": 2, "waiting_for": "no address", "agent": {
             "ready": false, "not_ready": "no eni_conf", "config_error": "no eni_conf",
+            "missing_permissions": ["may not list pods"],
             "exhausted": { "reason": "vsw-1 is full", "until": 1030 },
             "last_cloud_error": { "at": 10, "action": "CreateNetworkInterface", "text": "no" } } });
         let wrong = Status::read(&document).unwrap().wrong(1000);
@@ -166,6 +169,7 @@ mod tests {
             wrong,
             [
                 "no eni_conf",
+                "may not list pods",
                 "vsw-1 is full (tried again in 30s)",
                 "2 pods waiting: no address"
             ]
