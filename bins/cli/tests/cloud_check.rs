@@ -15,7 +15,12 @@ use std::{
 use cloudsim::{CallFault, Fault, Grant, Instance, InstanceSpec, Region, RegionConfig, http};
 use model::{ClientToken, EniKind, RegionId, SecurityGroupId, VSwitchId};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, process::Command, time::timeout};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::TcpListener,
+    process::Command,
+    time::timeout,
+};
 
 /// The check takes a second or two; this is for a machine that does something else.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -335,20 +340,46 @@ async fn when_somebody_ends_it_what_was_made_is_removed() {
     assert_eq!(lab.left(), 0);
 }
 
+/// The actions of the policy that an account's owner is told to attach.
+fn granted() -> Vec<String> {
+    let policy: Value =
+        serde_json::from_str(include_str!("../../../deploy/ram/agent-eniip.json")).unwrap();
+    let statements = policy["Statement"].as_array().unwrap().iter();
+    let actions = statements.flat_map(|statement| statement["Action"].as_array().unwrap());
+    actions
+        .map(|action| action.as_str().unwrap().to_owned())
+        .collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_permission_is_named() {
+async fn the_policy_is_enough_and_each_action_that_lacks_is_named() {
+    let all = granted();
     let lab = Lab::new(|config| {
-        let read = [
-            "ecs:DescribeInstanceTypes",
-            "ecs:DescribeNetworkInterfaces",
-            "vpc:DescribeVSwitches",
-        ]
-        .map(str::to_owned);
-        config.keys[0].grant = Grant::Only(read.into_iter().collect());
+        config.keys[0].grant = Grant::Only(all.iter().cloned().collect());
     })
     .await;
-    let ended = lab.check(&["--yes"]).await;
-    assert_eq!(ended.code, 2, "{}", ended.stdout);
-    assert!(ended.stdout.contains("Forbidden.RAM"), "{}", ended.stdout);
+    let ended = lab.check(&["--yes", "--attach"]).await;
+    assert_eq!(ended.code, 0, "{}\n{}", ended.stdout, ended.stderr);
     assert_eq!(lab.left(), 0);
+    for lacking in &all {
+        let rest = all.iter().filter(|action| *action != lacking);
+        let grant = Grant::Only(rest.cloned().collect());
+        let lab = Lab::new(|config| config.keys[0].grant = grant).await;
+        // Some it tries for minutes; what is asked here is that it says so at once.
+        let mut check = lab.command(&["--yes", "--attach"]).spawn().unwrap();
+        let mut lines = BufReader::new(check.stderr.take().unwrap()).lines();
+        let (_, action) = lacking.split_once(':').unwrap();
+        let mut said = Vec::new();
+        let named = timeout(PATIENCE, async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                let named = line.contains(action) && line.contains("Forbidden.RAM");
+                said.push(line);
+                if named {
+                    return true;
+                }
+            }
+            false
+        });
+        assert_eq!(named.await, Ok(true), "{lacking}: {said:#?}");
+    }
 }

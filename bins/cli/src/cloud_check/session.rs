@@ -13,7 +13,7 @@ use model::{EniId, FaultClass};
 use serde_json::{Value, json};
 
 use super::shape::{self, Shapes};
-use crate::agent::chain;
+use crate::{agent::chain, text::foreign};
 
 /// What one call may take; the client itself bounds an exchange at 20 s.
 const CALL: Duration = Duration::from_secs(20);
@@ -220,7 +220,13 @@ impl Session {
         milliseconds: Option<u128>,
         detail: Vec<String>,
     ) {
-        eprintln!("  {step}: {}", verdict.word());
+        // Why not, at once: what is tried again takes minutes until the page.
+        let why = match verdict {
+            Verdict::Same | Verdict::More => None,
+            Verdict::Differs | Verdict::NotDone => detail.first(),
+        };
+        let why = why.map_or_else(String::new, |why| format!(": {}", foreign(why)));
+        eprintln!("  {step}: {}{why}", verdict.word());
         self.lines.push(Line {
             step,
             call: C::ACTION,
