@@ -7,6 +7,9 @@
 )]
 
 mod disk;
+mod handover;
+mod plugin;
+mod prerequisites;
 mod rig;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,10 +1,10 @@
 //! A lab for a test: the command line as people use it, and looks at what it leaves on the machine.
 
 use std::{
+    collections::BTreeMap,
     fs,
-    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
@@ -85,6 +85,15 @@ impl Lab {
 
     pub(crate) fn run_ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// `kubectl` with the lab's cluster.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        let mut kubectl = Command::new("kubectl");
+        kubectl.arg("--kubeconfig").arg(self.dir.join("kubeconfig"));
+        let output = kubectl.args(arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
@@ -223,14 +232,32 @@ impl Lab {
 
     /// Verbs of the plugin calls on a node, in order; all of them succeeded.
     pub(crate) fn cni_calls(&self, node: &str) -> Vec<String> {
+        let verb = |call: &Value| call["verb"].as_str().unwrap().to_owned();
+        self.calls(node).iter().map(verb).collect()
+    }
+
+    /// How long the ADD of each pod took on a node, in milliseconds.
+    pub(crate) fn adds(&self, node: &str) -> BTreeMap<String, f64> {
+        let calls = self.calls(node);
+        let adds = calls.iter().filter(|call| call["verb"] == "ADD");
+        let took = |call: &Value| {
+            Some((
+                call["pod"].as_str()?.to_owned(),
+                call["ms"].as_f64().unwrap(),
+            ))
+        };
+        adds.filter_map(took).collect()
+    }
+
+    fn calls(&self, node: &str) -> Vec<Value> {
         let record = self.dir.join("logs").join(format!("{node}-cni.jsonl"));
         let record = fs::read_to_string(record).unwrap();
-        let verb = |line: &str| {
+        let call = |line: &str| {
             let call: Value = serde_json::from_str(line).unwrap();
             assert_eq!(call["ok"], true, "{call}");
-            call["verb"].as_str().unwrap().to_owned()
+            call
         };
-        record.lines().map(verb).collect()
+        record.lines().map(call).collect()
     }
 
     /// As `kill -9` by hand.
@@ -250,60 +277,8 @@ impl Lab {
     }
 }
 
-/// One call of the plugin on a node.
-pub(crate) struct Plugin<'a> {
-    pub(crate) lab: &'a Lab,
-    pub(crate) node: &'a str,
-    pub(crate) verb: &'a str,
-    pub(crate) container: &'a str,
-    pub(crate) netns: &'a str,
-    pub(crate) interface: &'a str,
-    pub(crate) pod: &'a str,
-    pub(crate) config: Value,
-}
-
-impl Plugin<'_> {
-    /// What the plugin prints, as its result or as its refusal.
-    pub(crate) fn call(&self) -> Result<Value, Value> {
-        let arguments = format!(
-            "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={}",
-            self.pod
-        );
-        let mut plugin = self.lab.command_on(self.node);
-        plugin.args(["env", &arguments]);
-        plugin.arg(format!("CNI_COMMAND={}", self.verb));
-        plugin.arg(format!("CNI_CONTAINERID={}", self.container));
-        plugin.arg(format!("CNI_NETNS={}", self.netns));
-        plugin.arg(format!("CNI_IFNAME={}", self.interface));
-        plugin.arg("/opt/cni/bin/terway");
-        let mut plugin = plugin
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let input = self.config.to_string();
-        plugin
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(input.as_bytes())
-            .unwrap();
-        let output = plugin.wait_with_output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let document = match text.trim() {
-            "" => Value::Null,
-            text => serde_json::from_str(text).unwrap(),
-        };
-        if output.status.success() {
-            Ok(document)
-        } else {
-            Err(document)
-        }
-    }
-}
-
 impl Lab {
-    fn command_on(&self, node: &str) -> Command {
+    pub(crate) fn command_on(&self, node: &str) -> Command {
         let pid = self.node(node)["pid"].to_string();
         let mut nsenter = Command::new("nsenter");
         for (flag, file) in [

@@ -4,7 +4,10 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::rig::{Lab, Plugin, programs};
+use crate::{
+    plugin::Plugin,
+    rig::{Lab, programs},
+};
 
 const CONTAINER: &str = "sandbox-of-the-test";
 const INTERFACE: &str = "eth9";
