@@ -71,8 +71,7 @@ pub(crate) struct RunArgs {
 
 /// Serves the node until the process is told to end.
 pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
-    let (begun, started) = (Instant::now(), plugin::now().as_nanos());
-    let started_seconds = started / 1_000_000_000;
+    let (called, started) = (Instant::now(), plugin::now().as_nanos());
     let runtime = async_runtime()?;
     let _entered = runtime.enter();
     let term = Arc::new(Term::default());
@@ -86,84 +85,30 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     let privileges = Arc::new(Privileges::default());
     runtime.spawn(Arc::clone(&privileges).watch(kube.clone(), notices.clone()));
     let health = Arc::new(Health::new());
-    let metrics = Arc::new(Metrics::new(started_seconds));
+    let metrics = Arc::new(Metrics::new(started / 1_000_000_000));
     let door = open_door(&runtime, arguments.listen.clone(), &health, &metrics);
-
     let outside = Outside {
         kube: &kube,
         metadata: &metadata,
         notices: &notices,
         health: &health,
     };
-    let Begun {
-        store,
-        ledger,
-        occupied,
-        settings,
-        own,
-        known,
-        config,
-    } = begin(
+    let begun = begin(
         &runtime,
         (&arguments.config, &arguments.state, &arguments.node_name),
         &outside,
     )?;
-    let client = facts::client(settings.as_ref(), &known.region, &metadata)?;
-
-    let (outbox, inbox) = mpsc::sync_channel(driver::QUEUE_MAX);
-    let (set_up, take_down) = all_kernel_threads(&outbox)?;
-    let pods = Arc::new(Pods::new(
-        kube.clone(),
-        runtime.handle().clone(),
-        arguments.node_name.clone(),
-    ));
-    let watch = facts::Watch {
-        path: arguments.config.clone(),
-        client: kube,
-        node: arguments.node_name.clone(),
-        metadata: Arc::clone(&metadata),
-        driver: outbox.clone(),
-        health: Arc::clone(&health),
-        notices: notices.clone(),
-        pods: Arc::clone(&pods),
-    };
-    follow(&runtime, watch, &config, settings.as_ref(), own);
-
-    let primary = config.primary_mac;
-    let card = Card::new(
-        arguments.node_name,
-        started_seconds,
-        config.clone(),
-        known,
-        privileges,
-    );
-    let cloud = Arc::new(Cloud {
-        client,
-        instance: config.instance.clone(),
-        resource_group: settings.and_then(|settings| settings.resource_group),
-        metrics: Arc::clone(&metrics),
-    });
-    let driver = Driver {
-        node: Recorded::new(
-            Node::new(config, ledger, occupied, started),
-            RECORDING_BYTES,
-        ),
-        keeper: Keeper::new(store, notices.clone(), Arc::clone(&health)),
-        inbox,
-        outbox: outbox.clone(),
-        set_up,
-        take_down,
-        runtime: runtime.handle().clone(),
-        cloud,
+    let primary = begun.config.primary_mac;
+    let around = Around {
+        runtime: &runtime,
+        kube,
         metadata,
         notices: notices.clone(),
-        tombstones: PathBuf::from(TOMBSTONE_DIR),
         health: Arc::clone(&health),
         metrics,
-        card,
-        pods: Arc::clone(&pods),
+        privileges,
     };
-    spawn("driver", move || driver.run())?;
+    let (outbox, pods) = start_driver(around, begun, &arguments, started)?;
     // Set once, here.
     let _ = door.driver.set(outbox.clone());
 
@@ -175,7 +120,10 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     };
     spawn("return-path", move || keeper.run())?;
     let listener = listen(Path::new(SOCKET_PATH))?;
-    tracing::info!(ms = begun.elapsed().as_millis(), "serving at {SOCKET_PATH}");
+    tracing::info!(
+        ms = called.elapsed().as_millis(),
+        "serving at {SOCKET_PATH}"
+    );
     health.stands(Part::Socket);
     match arguments.cni_conf_dir {
         Some(target) => {
@@ -214,6 +162,81 @@ fn all_kernel_threads(outbox: &mpsc::SyncSender<driver::Message>) -> anyhow::Res
     let set_up = kernel_threads("set-up", 1, outbox, &released)?;
     let take_down = kernel_threads("take-down", kernel::TAKE_DOWN_THREADS, outbox, &released)?;
     Ok((set_up, take_down))
+}
+
+/// What the driver stands between.
+struct Around<'a> {
+    runtime: &'a tokio::runtime::Runtime,
+    kube: kube::Client,
+    metadata: Arc<Metadata>,
+    notices: Notices,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    privileges: Arc<Privileges>,
+}
+
+/// Starts what decides and what carries out; what comes back asks it.
+fn start_driver(
+    around: Around<'_>,
+    begun: Begun,
+    arguments: &RunArgs,
+    started: u64,
+) -> anyhow::Result<(mpsc::SyncSender<driver::Message>, Arc<Pods>)> {
+    let Begun {
+        store,
+        ledger,
+        occupied,
+        settings,
+        own,
+        known,
+        config,
+    } = begun;
+    let node = arguments.node_name.clone();
+    let client = facts::client(settings.as_ref(), &known.region, &around.metadata)?;
+    let (outbox, inbox) = mpsc::sync_channel(driver::QUEUE_MAX);
+    let (set_up, take_down) = all_kernel_threads(&outbox)?;
+    let handle = around.runtime.handle().clone();
+    let pods = Arc::new(Pods::new(around.kube.clone(), handle.clone(), node.clone()));
+    let watch = facts::Watch {
+        path: arguments.config.clone(),
+        client: around.kube,
+        node: node.clone(),
+        metadata: Arc::clone(&around.metadata),
+        driver: outbox.clone(),
+        health: Arc::clone(&around.health),
+        notices: around.notices.clone(),
+        pods: Arc::clone(&pods),
+    };
+    follow(around.runtime, watch, &config, settings.as_ref(), own);
+    let cloud = Arc::new(Cloud {
+        client,
+        instance: config.instance.clone(),
+        resource_group: settings.and_then(|settings| settings.resource_group),
+        metrics: Arc::clone(&around.metrics),
+    });
+    let since = started / 1_000_000_000;
+    let card = Card::new(node, since, config.clone(), known, around.privileges);
+    let machine = Node::new(config, ledger, occupied, started);
+    let (notices, health) = (around.notices, around.health);
+    let driver = Driver {
+        node: Recorded::new(machine, RECORDING_BYTES),
+        keeper: Keeper::new(store, notices.clone(), Arc::clone(&health)),
+        inbox,
+        outbox: outbox.clone(),
+        set_up,
+        take_down,
+        runtime: handle,
+        cloud,
+        metadata: around.metadata,
+        notices,
+        tombstones: PathBuf::from(TOMBSTONE_DIR),
+        health,
+        metrics: around.metrics,
+        card,
+        pods: Arc::clone(&pods),
+    };
+    spawn("driver", move || driver.run())?;
+    Ok((outbox, pods))
 }
 
 /// Opens the door for probes and metrics; the driver is told to it once there is one.

@@ -86,7 +86,8 @@ fn a_prefix_takes_one_place_and_comes_from_a_reserved_block() {
         .unwrap();
     let mut listed: Vec<String> = listed.iter().map(|it| text(&it["Ipv4Prefix"])).collect();
     let mut sorted = given.clone();
-    (sorted.sort(), listed.sort());
+    sorted.sort();
+    listed.sort();
     assert_eq!(listed, sorted);
     let back = [
         ("NetworkInterfaceId", eni),

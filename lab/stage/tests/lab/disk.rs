@@ -3,7 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::rig::{Lab, Plugin, until};
+use crate::{
+    plugin::Plugin,
+    rig::{Lab, until},
+};
 
 const STATE: &str = "/var/lib/cni/terway";
 
