@@ -11,6 +11,7 @@ mod driver;
 mod dynamic;
 mod facts;
 mod health;
+mod herald;
 mod incumbent;
 mod install;
 mod keeper;

@@ -11,10 +11,12 @@ use engine::node::{Exhaustion, ExhaustionKind, Notice};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
-    runtime::events::{Event, EventType, Recorder, Reporter},
+    runtime::events::{Event, EventType},
 };
 use model::PodKey;
 use tokio::sync::mpsc;
+
+use crate::herald::Herald;
 
 /// Events that may wait to be sent. A wave of 256 pods makes one each; beyond that events are dropped
 /// and counted, because nothing may wait for them.
@@ -41,11 +43,11 @@ impl Notices {
     /// Notices of `node`; events are sent by a task of the current runtime.
     pub(crate) fn new(client: Client, node: String) -> Self {
         let (events, mut outgoing) = mpsc::channel::<Outgoing>(EVENTS_MAX);
-        let recorder = recorder(client, &node);
+        let herald = Herald::new(client, &node);
         tokio::spawn(async move {
             let mut complaint = String::new();
             while let Some(Outgoing { about, event }) = outgoing.recv().await {
-                match recorder.publish(&event, &about).await {
+                match herald.send(&event, &about).await {
                     Ok(()) => complaint.clear(),
                     Err(error) => {
                         // Said once, not for every event of a storm.
@@ -74,7 +76,7 @@ impl Notices {
     ) -> anyhow::Result<()> {
         let event = event(reason, EventType::Warning, note.to_owned());
         let about = node_reference(node);
-        Ok(recorder(client, node).publish(&event, &about).await?)
+        Ok(Herald::new(client, node).send(&event, &about).await?)
     }
 
     /// How often each kind of notice came.
@@ -289,14 +291,6 @@ pub(crate) async fn in_time(told: impl Future<Output = anyhow::Result<()>>) {
     if let Err(error) = outcome {
         tracing::warn!(error, "no event tells of it");
     }
-}
-
-fn recorder(client: Client, node: &str) -> Recorder {
-    let reporter = Reporter {
-        controller: "terwayd".into(),
-        instance: Some(node.to_owned()),
-    };
-    Recorder::new(client, reporter)
 }
 
 /// A node as kubelet refers to it: `kubectl describe node` looks for its name as UID.
