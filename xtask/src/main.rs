@@ -66,6 +66,9 @@ enum Command {
         /// Where to [default: target/images]
         #[arg(long, value_name = "DIR")]
         out: Option<std::path::PathBuf>,
+        /// As which release, to rehearse an upgrade [default: this one's]
+        #[arg(long)]
+        version: Option<String>,
     },
 }
 
@@ -75,7 +78,7 @@ fn main() -> ExitCode {
         Command::Test { quick, tier } => run::test(quick, tier.as_deref()),
         Command::Tidy => tidy::run(),
         Command::Bench { arguments } => run::bench(&arguments),
-        Command::Image { arch, out } => image::run(arch, out),
+        Command::Image { arch, out, version } => image::run(arch, out, version.as_deref()),
         Command::RealK8s => kubernetes::build().map(drop),
         Command::Sim { arguments } => sim::run(&arguments),
         Command::Build => machine::prepare(machine::Need::Lab).and_then(|()| build::programs()),

@@ -8,11 +8,11 @@ use std::{
 use anyhow::bail;
 
 use crate::{
-    build::{cargo, must, programs, programs_dir, root},
+    build::{cargo, must, programs, programs_dir, root, target},
     image, kubernetes,
     machine::{Need, prepare},
     tidy,
-    tiers::{KUBERNETES, test_with, tests_of},
+    tiers::{KUBERNETES, test_program, test_with, tests_of},
 };
 
 /// One tier of tests.
@@ -88,7 +88,7 @@ const TIERS: [Tier; 7] = [
     tier(
         &["t6", "real-k8s"],
         "T6 the lab with a real Kubernetes: kubelets, containerd, kube-proxy",
-        300,
+        480,
         false,
         t6,
     ),
@@ -112,6 +112,12 @@ const SIMULATED: [&str; 2] = ["terway-cloudsim", "terway-kubesim"];
 
 /// The lab's test program that wants a real Kubernetes.
 const REAL: &str = "real";
+
+/// The release that it upgrades to: the same sources under another name.
+const NEXT: &str = "0.1.1";
+
+/// Names it the program that holds the API conversations.
+const CONVERSATIONS: &str = "TERWAY_CONVERSATIONS";
 
 pub(crate) fn demo(arguments: &[String]) -> anyhow::Result<()> {
     prepare(Need::Lab)?;
@@ -252,8 +258,16 @@ fn t4() -> anyhow::Result<()> {
 fn t6() -> anyhow::Result<()> {
     let kubernetes = kubernetes::build()?;
     programs()?;
-    image::run(None, None)?;
-    test_with("terway-lab", REAL, (KUBERNETES, &kubernetes))
+    // The next release first: what is built last stays.
+    let images = target().join("images");
+    image::run(None, Some(images.join("next")), Some(NEXT))?;
+    image::run(None, Some(images), None)?;
+    let conversations = test_program("terway-kubesim", "conversations")?;
+    let variables = [
+        (KUBERNETES, kubernetes.as_path()),
+        (CONVERSATIONS, &conversations),
+    ];
+    test_with("terway-lab", REAL, &variables)
 }
 
 /// The demo passes, and goes red where something is broken on purpose.

@@ -31,7 +31,7 @@ pub(crate) fn tests_of(packages: &[&str]) -> anyhow::Result<()> {
     for package in packages {
         let programs = all()?.iter().filter(|program| program.package == *package);
         for program in programs {
-            if !run(program, None)? {
+            if !run(program, &[])? {
                 failed.push(format!("{package} ({})", program.name));
             }
         }
@@ -42,27 +42,37 @@ pub(crate) fn tests_of(packages: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs one test program of `package` with a variable in its environment.
-pub(crate) fn test_with(package: &str, name: &str, variable: (&str, &Path)) -> anyhow::Result<()> {
+/// Where a test program of `package` is.
+pub(crate) fn test_program(package: &str, name: &str) -> anyhow::Result<PathBuf> {
+    find(package, name).map(|program| program.executable.clone())
+}
+
+fn find(package: &str, name: &str) -> anyhow::Result<&'static Program> {
     let mut programs = all()?.iter();
     let program = programs.find(|program| program.package == package && program.name == name);
-    let program = program.with_context(|| format!("{package} has no test program {name}"))?;
-    if !run(program, Some(variable))? {
+    program.with_context(|| format!("{package} has no test program {name}"))
+}
+
+/// Runs one test program of `package` with variables in its environment.
+pub(crate) fn test_with(
+    package: &str,
+    name: &str,
+    variables: &[(&str, &Path)],
+) -> anyhow::Result<()> {
+    if !run(find(package, name)?, variables)? {
         bail!("tests failed in {package} ({name})");
     }
     Ok(())
 }
 
 /// Whether the program's tests pass.
-fn run(program: &Program, variable: Option<(&str, &Path)>) -> anyhow::Result<bool> {
+fn run(program: &Program, variables: &[(&str, &Path)]) -> anyhow::Result<bool> {
     println!("{}: {}", program.package, program.name);
     let mut test = Command::new(&program.executable);
     // As cargo does: the package's directory is where its tests run.
     test.arg("--quiet").current_dir(&program.directory);
     test.stdin(Stdio::null()).env_remove(KUBERNETES);
-    if let Some((name, value)) = variable {
-        test.env(name, value);
-    }
+    test.envs(variables.iter().copied());
     let status = test
         .status()
         .with_context(|| format!("starting {}", program.executable.display()))?;

@@ -24,8 +24,16 @@ pub(crate) use arch::Wanted;
 use self::{arch::Arch, layer::File, oci::About, programs::Program, sbom::Package};
 use crate::build::target;
 
-/// Version of the programs, and with a `v` the images' tag.
+/// Version of the programs, and with a `v` the images' tag, unless another one is asked for.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What is made besides the programs.
+struct Order<'a> {
+    version: &'a str,
+    archs: &'a [Arch],
+    roots: &'a [u8],
+    out: &'a Path,
+}
 
 /// Where images are looked for when a name says nothing else; containerd keeps whole names.
 const REPOSITORY: &str = "docker.io/terway-rs";
@@ -62,8 +70,12 @@ const IMAGES: [Spec; 2] = [
     },
 ];
 
-/// Writes every image to `out`.
-pub(crate) fn run(wanted: Option<Wanted>, out: Option<PathBuf>) -> anyhow::Result<()> {
+/// Writes every image to `out`, as another release's if a `version` is given.
+pub(crate) fn run(
+    wanted: Option<Wanted>,
+    out: Option<PathBuf>,
+    version: Option<&str>,
+) -> anyhow::Result<()> {
     let sysroot = programs::sysroot()?;
     let path = std::env::var_os("PATH").unwrap_or_default();
     let (archs, told) = arch::choose(wanted, |arch| arch.missing(&sysroot, &path))?;
@@ -74,10 +86,16 @@ pub(crate) fn run(wanted: Option<Wanted>, out: Option<PathBuf>) -> anyhow::Resul
     let roots = certificates::bundle(Path::new(certificates::DIRECTORY))?;
     let out = out.unwrap_or_else(|| target().join("images"));
     fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
+    let order = Order {
+        version: version.unwrap_or(VERSION),
+        archs: &archs,
+        roots: &roots,
+        out: &out,
+    };
     let mut sums = BTreeMap::new();
     let mut images = Vec::new();
     for spec in &IMAGES {
-        images.push(image(spec, &archs, &roots, &out, &mut sums)?);
+        images.push(image(spec, &order, &mut sums)?);
     }
     let listing = format!("{:#}\n", Value::from(images));
     keep(&out, "images.json".into(), listing.into_bytes(), &mut sums)?;
@@ -92,26 +110,25 @@ pub(crate) fn run(wanted: Option<Wanted>, out: Option<PathBuf>) -> anyhow::Resul
 /// Makes one image and what goes with it; returns what is said of it in `images.json`.
 fn image(
     spec: &Spec,
-    archs: &[Arch],
-    roots: &[u8],
-    out: &Path,
+    order: &Order<'_>,
     sums: &mut BTreeMap<String, String>,
 ) -> anyhow::Result<Value> {
-    let name = format!("{REPOSITORY}/{}:v{VERSION}", spec.title);
+    let Order { version, out, .. } = *order;
+    let name = format!("{REPOSITORY}/{}:v{version}", spec.title);
     let checksums = sbom::checksums()?;
     let mut platforms = Vec::new();
-    for arch in archs {
+    for arch in order.archs {
         eprintln!("xtask: building {} for {}", spec.title, arch.oci());
-        platforms.push((*arch, layers(spec, *arch, roots)?));
+        platforms.push((*arch, layers(spec, *arch, order)?));
         let packages = packages(spec, *arch)?;
-        let document = sbom::document(&name, VERSION, &packages, &checksums);
+        let document = sbom::document(&name, version, &packages, &checksums);
         let file = format!("{}-{}.cdx.json", spec.title, arch.oci());
         keep(out, file, format!("{document:#}\n").into_bytes(), sums)?;
     }
     let about = About {
         name: &name,
         title: spec.title,
-        version: VERSION,
+        version,
         entrypoint: spec.entrypoint,
         command: spec.command,
     };
@@ -133,13 +150,13 @@ fn image(
 }
 
 /// What changes seldom comes first: a node that has it does not fetch it again.
-fn layers(spec: &Spec, arch: Arch, roots: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
+fn layers(spec: &Spec, arch: Arch, order: &Order<'_>) -> anyhow::Result<Vec<Vec<u8>>> {
     let mut layers = Vec::new();
     if spec.roots {
-        let file = File::data(roots.to_vec());
+        let file = File::data(order.roots.to_vec());
         layers.push(BTreeMap::from([(certificates::IN_IMAGE.to_owned(), file)]));
     }
-    let built = programs::build(arch, spec.programs)?;
+    let built = programs::build(arch, spec.programs, order.version)?;
     let mut files = BTreeMap::new();
     for (path, (_, program)) in built.iter().zip(spec.programs) {
         let file = File::program(programs::read(path, arch)?);

@@ -28,8 +28,15 @@ pub(super) fn sysroot() -> anyhow::Result<PathBuf> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().into())
 }
 
-/// Builds `programs` for `arch` and returns where they are, in the same order.
-pub(super) fn build(arch: Arch, programs: &[Program]) -> anyhow::Result<Vec<PathBuf>> {
+/// Names the release to a program that tells people which it is.
+const VERSION: &str = "TERWAY_VERSION";
+
+/// Builds `programs` for `arch` as release `version` and returns where they are, in the same order.
+pub(super) fn build(
+    arch: Arch,
+    programs: &[Program],
+    version: &str,
+) -> anyhow::Result<Vec<PathBuf>> {
     let triple = arch.triple();
     // A directory of its own: other flags in the shared one would build everything anew each time.
     let directory = target().join("image");
@@ -42,7 +49,7 @@ pub(super) fn build(arch: Arch, programs: &[Program]) -> anyhow::Result<Vec<Path
     build.env("CARGO_ENCODED_RUSTFLAGS", flags()?.join("\u{1f}"));
     // Names of functions are not for those who run it, and a third of its size.
     build.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
-    build.env_remove("RUSTFLAGS");
+    build.env_remove("RUSTFLAGS").env(VERSION, version);
     if let Some(compiler) = arch.cross_compiler() {
         let upper = triple.to_uppercase().replace('-', "_");
         build.env(format!("CARGO_TARGET_{upper}_LINKER"), &compiler);

@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 
 use crate::{
     rig::{Lab, NODES, POOL, level, list, until},
-    way_back,
+    upgrade, way_back,
 };
 
 /// Pods of the Deployment.
 const PODS: usize = 40;
 /// The image of everything that runs in a pod here.
-const IMAGE: &str = "terway-rs/probe:v0.1.0";
+pub(crate) const IMAGE: &str = "terway-rs/probe:v0.1.0";
 
 /// What is claimed, and the check of it.
 type Check = (&'static str, fn(&Lab));
 
 /// All of them.
-pub(crate) const ALL: [Check; 10] = [
+pub(crate) const ALL: [Check; 12] = [
     ("nodes without the product are not ready", not_ready),
     ("the manifests make them ready", installed),
     ("forty pods get addresses of the pods' vSwitches", deployed),
@@ -36,6 +36,14 @@ pub(crate) const ALL: [Check; 10] = [
     (
         "kubelet, containerd and agent are killed under traffic",
         killed,
+    ),
+    (
+        "to the next release and back under traffic: nothing is lost, pods start on time",
+        upgrade::upgraded,
+    ),
+    (
+        "one script of conversations is answered as the simulated API answers it",
+        conversations,
     ),
     ("the account is as before when the pods are gone", settled),
 ];
@@ -188,6 +196,18 @@ pub(crate) fn node_port(lab: &Lab, service: &str) -> String {
     lab.get(&["service", service])[0]["spec"]["ports"][0]["nodePort"].to_string()
 }
 
+/// Names the test program that holds the script.
+const CONVERSATIONS: &str = "TERWAY_CONVERSATIONS";
+
+fn conversations(lab: &Lab) {
+    let program = std::env::var_os(CONVERSATIONS);
+    let program = program.unwrap_or_else(|| panic!("{CONVERSATIONS} is not set"));
+    let mut script = std::process::Command::new(program);
+    script.env("TERWAY_API_SERVER_KUBECONFIG", lab.kubeconfig());
+    let output = script.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 fn killed(lab: &Lab) {
     let pods = echoes(lab);
     let (from, to) = (on(&pods, NODES[0]), on(&pods, NODES[1]));
@@ -267,7 +287,7 @@ fn at_rest(lab: &Lab) {
 }
 
 /// The pods of the Deployment, when all are ready.
-fn echoes(lab: &Lab) -> Vec<Value> {
+pub(crate) fn echoes(lab: &Lab) -> Vec<Value> {
     until("every pod of the Deployment is ready", || {
         let mut pods = lab.get(&["pods", "--selector=app=echo"]);
         pods.retain(|pod| condition(pod, "Ready")["status"] == "True");
@@ -329,20 +349,20 @@ fn cluster_ip(lab: &Lab, service: &str) -> String {
     service["spec"]["clusterIP"].as_str().unwrap().to_owned()
 }
 
-fn on<'a>(pods: &'a [Value], node: &str) -> &'a Value {
+pub(crate) fn on<'a>(pods: &'a [Value], node: &str) -> &'a Value {
     let found = pods.iter().find(|pod| pod["spec"]["nodeName"] == node);
     found.unwrap_or_else(|| panic!("no pod on {node}"))
 }
 
-fn name(pod: &Value) -> &str {
+pub(crate) fn name(pod: &Value) -> &str {
     pod["metadata"]["name"].as_str().unwrap()
 }
 
-fn address(pod: &Value) -> &str {
+pub(crate) fn address(pod: &Value) -> &str {
     pod["status"]["podIP"].as_str().unwrap_or_default()
 }
 
-fn condition(object: &Value, name: &str) -> Value {
+pub(crate) fn condition(object: &Value, name: &str) -> Value {
     let mut conditions = list(&object["status"]["conditions"]);
     conditions
         .find(|condition| condition["type"] == name)

@@ -12,6 +12,7 @@ mod checks;
 mod rig;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;
 mod way_back;
 
 use std::{env, path::PathBuf, process::ExitCode, time::Instant};

@@ -16,8 +16,9 @@ use crate::support::Footprint;
 /// How long anything may take that takes seconds on an idle machine; deleting a pod takes a kubelet up to
 /// 12 s, and a container that was killed comes back after 10 s.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often is looked.
+/// How often is looked; and where a time is measured.
 const POLL: Duration = Duration::from_millis(250);
+pub(crate) const POLL_QUICK: Duration = Duration::from_millis(50);
 
 /// The nodes.
 pub(crate) const NODES: [&str; 2] = ["node-1", "node-2"];
@@ -109,10 +110,15 @@ impl Lab {
         node.unwrap().clone()
     }
 
+    /// The cluster's kubeconfig.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("kubeconfig")
+    }
+
     /// `kubectl` with `input`, or what it says when it fails.
     pub(crate) fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         let mut kubectl = Command::new("kubectl");
-        kubectl.arg("--kubeconfig").arg(self.dir.join("kubeconfig"));
+        kubectl.arg("--kubeconfig").arg(self.kubeconfig());
         kubectl.args(arguments);
         kubectl
             .stdin(Stdio::piped())
