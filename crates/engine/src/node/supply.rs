@@ -88,6 +88,10 @@ impl Node {
         let spread = self.config.policy.enis == EniPolicy::LeastIps;
         if spread {
             self.grow_by_eni(now, &mut need);
+            // Where a new one may go is being asked; until then nothing says that there is none.
+            if self.vswitch_looks.under_way {
+                return;
+            }
         }
         let enis = self.enis_to_grow();
         for id in &enis {

@@ -58,7 +58,7 @@ impl VSwitchState {
 /// What the cloud was asked about vSwitches.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Looks {
-    under_way: bool,
+    pub(super) under_way: bool,
     not_before: Timestamp,
     answered: Option<Timestamp>,
 }
