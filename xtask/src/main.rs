@@ -54,6 +54,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Damage inputs of every parser at a border (`--seconds N`, `--seed X`, `--only NAME`).
+    Fuzz {
+        /// Passed on to `terway-fuzz`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Install what the others need and build the programs, nothing else.
     Build,
     /// Build a real Kubernetes from the distribution's source package, for tier T6 and the lab.
@@ -81,6 +87,7 @@ fn main() -> ExitCode {
         Command::Image { arch, out, version } => image::run(arch, out, version.as_deref()),
         Command::RealK8s => kubernetes::build().map(drop),
         Command::Sim { arguments } => sim::run(&arguments),
+        Command::Fuzz { arguments } => sim::fuzz(&arguments),
         Command::Build => machine::prepare(machine::Need::Lab).and_then(|()| build::programs()),
     };
     match result {

@@ -107,8 +107,8 @@ const PURE: [&str; 9] = [
     "xtask",
 ];
 
-/// The simulated cloud and cluster, with the official SDK and kubectl at the other side.
-const SIMULATED: [&str; 2] = ["terway-cloudsim", "terway-kubesim"];
+/// The simulated cloud and cluster, with the official SDK and kubectl at the other side, and damaged bytes.
+const SIMULATED: [&str; 3] = ["terway-cloudsim", "terway-kubesim", "terway-fuzz"];
 
 /// The lab's test program that wants a real Kubernetes.
 const REAL: &str = "real";

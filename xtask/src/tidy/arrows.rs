@@ -7,7 +7,7 @@ use super::Breach;
 use crate::build::{cargo, root};
 
 /// Package, and those of ours it may depend on.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("terway-model", &[]),
     ("terway-engine", &["terway-model"]),
     ("terway-wire", &["terway-model"]),
@@ -45,6 +45,16 @@ const ARROWS: [(&str, &[&str]); 14] = [
         &[
             "terway-model",
             "terway-engine",
+            "terway-cloud",
+            "terway-cloudsim",
+        ],
+    ),
+    (
+        "terway-fuzz",
+        &[
+            "terway-model",
+            "terway-engine",
+            "terway-wire",
             "terway-cloud",
             "terway-cloudsim",
         ],

@@ -226,3 +226,25 @@ fn a_nodes_own_config_map_goes_over_the_clusters() {
         "{text}"
     );
 }
+
+#[test]
+fn no_damaged_eni_conf_breaks_the_reader() {
+    let all = r#"{"vswitches":{"z":["vsw-1"]},"security_group":"sg-1","eni_cap_ratio":0.5,"eni_cap_shift":-1,
+        "idle_ip_reclaim_after":"5m","rate_limit":{"AttachNetworkInterface":10},"ip_cooldown":"1h"}"#;
+    let limits = InstanceLimits {
+        enis: 3,
+        ipv4_per_eni: 10,
+        ipv6_per_eni: 10,
+        enis_total: 3,
+        trunk: false,
+    };
+    let seeds: Vec<Vec<u8>> = [GOOD, all].map(|text| text.as_bytes().to_vec()).into();
+    let mut mutator = fuzz::Mutator::new(1);
+    for _ in 0..20_000 {
+        let bytes = mutator.damaged(&seeds);
+        // What is taken has numbers to go on with.
+        if let Ok(settings) = Settings::parse(&bytes, None) {
+            let _ = (settings.idle_min(limits), settings.enis_max(limits));
+        }
+    }
+}

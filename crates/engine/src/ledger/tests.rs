@@ -41,6 +41,9 @@ fn an_address_has_one_owner() {
     ledger
         .apply(&address("eni-1", AddressState::Assigned { to: key("a") }))
         .unwrap();
+    ledger
+        .apply(&address("eni-1", AddressState::Assigned { to: key("a") }))
+        .expect("its owner may be written again");
     let before = ledger.clone();
     for bad in [
         address("eni-1", AddressState::Assigned { to: key("b") }),
