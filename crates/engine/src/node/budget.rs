@@ -20,11 +20,12 @@ use crate::retry::Backoff;
 /// The cloud counts by the minute.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// What a throttled API rests: the limit is lifted with the minute, so more than one is pointless, and
-/// a second at first loses little when it was another node's burst.
+/// What a throttled API rests: a second at first loses little when it was another node's burst. The
+/// limit is lifted with the minute, and three tries in one find the calls that others leave: a thousand
+/// nodes that all wait make 3,000 tries a minute, and few that wait do not leave half of it unused.
 const THROTTLED: Backoff = Backoff {
     first: Duration::from_secs(1),
-    longest: WINDOW,
+    longest: Duration::from_secs(20),
 };
 
 /// Times in a row an API is throttled before people are told: after two, some three seconds, it may
@@ -145,6 +146,15 @@ impl Window {
 pub(super) struct Budget {
     windows: BTreeMap<Api, Window>,
     open: BTreeMap<OpNumber, Api>,
+}
+
+impl Budget {
+    /// Whether the cloud said lately that `api` is called too often.
+    pub(super) fn is_throttled(&self, api: Api) -> bool {
+        self.windows
+            .get(&api)
+            .is_some_and(|window| window.throttled > 0)
+    }
 }
 
 impl Node {

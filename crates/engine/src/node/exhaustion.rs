@@ -240,8 +240,9 @@ impl Node {
             EniStage::Attaching => Some(Api::DescribeNetworkInterfaces),
             EniStage::Attached | EniStage::Detaching | EniStage::Deleting => None,
         });
+        let wanted = self.held.iter().copied();
         let held = |api| Some((api, self.held_back(now, api)?));
-        let (api, (why, until)) = open.chain(coming).find_map(held)?;
+        let (api, (why, until)) = open.chain(coming).chain(wanted).find_map(held)?;
         Some(Exhaustion {
             kind: ExhaustionKind::Throttled,
             reason: format!("{} {why}", api.name()),

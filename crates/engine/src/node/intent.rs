@@ -138,7 +138,8 @@ impl Node {
         };
         self.cloud_failed(&what, fault);
         match fault.class {
-            // Not carried out. The API rests as a whole, and the call with it.
+            // Not carried out, as far as this copy of the call goes. The API rests as a whole, and the call
+            // with it.
             FaultClass::Throttled => {
                 self.intents.entry(intent.id).or_default().busy = false;
             }

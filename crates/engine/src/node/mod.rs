@@ -119,6 +119,8 @@ pub struct Node {
     vswitch_looks: Looks,
     stops: Stops,
     budget: Budget,
+    /// Calls the pool would grow by and that may not be made now.
+    held: BTreeSet<Api>,
     surplus: Surplus,
     /// Since when addresses are missing that nobody was asked for.
     missing_since: Option<Timestamp>,
@@ -178,6 +180,7 @@ impl Node {
             vswitch_looks: Looks::default(),
             stops: Stops::default(),
             budget: Budget::default(),
+            held: BTreeSet::new(),
             surplus: Surplus::default(),
             missing_since: None,
             warm_left,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Node,
+    budget::Api,
     exhaustion::{Exhaustion, ExhaustionKind},
     history::seconds,
 };
@@ -99,7 +100,7 @@ impl Node {
         };
         let wanted = need.in_prefixes().min(self.places(now, id));
         let count = self.blocks_left(now, &vswitch, wanted);
-        if count > 0 {
+        if count > 0 && self.may_grow(now, Api::AssignPrivateIpAddresses) {
             need.met_by_prefixes(count);
             let eni = id.clone();
             self.open(now, IntentCall::AssignPrefixes { eni, count });

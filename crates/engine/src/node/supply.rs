@@ -9,7 +9,7 @@ use std::{cmp::Reverse, time::Duration};
 
 use model::{EniId, Ipv4Prefix, Timestamp};
 
-use super::{Node, exhaustion::Way, policy::EniPolicy, prefix::Need};
+use super::{Node, budget::Api, exhaustion::Way, policy::EniPolicy, prefix::Need};
 use crate::ledger::{AddressState, CreateEni, EniStage, IntentCall};
 
 /// Addresses one AssignPrivateIpAddresses may ask for (ECS API, `SecondaryPrivateIpAddressCount` and
@@ -26,6 +26,7 @@ const GATHER: Duration = Duration::from_millis(50);
 
 impl Node {
     pub(super) fn plan_supply(&mut self, now: Timestamp) {
+        self.held.clear();
         let waiting = u32::try_from(self.waiting_count()).unwrap_or(u32::MAX);
         let wanted = waiting.saturating_add(self.idle_floor());
         let missing = wanted.saturating_sub(self.idle(now).saturating_add(self.coming(now)));
@@ -98,16 +99,20 @@ impl Node {
             self.grow_by_prefixes(now, id, &mut need);
         }
         for id in &enis {
-            let count = need.addresses.min(self.room(now, id)).min(ASSIGN_MAX);
-            if count > 0 {
-                need.addresses -= count;
+            let wanted = self.at_once(now, need.addresses);
+            let count = wanted.min(self.room(now, id)).min(ASSIGN_MAX);
+            if count > 0 && self.may_grow(now, Api::AssignPrivateIpAddresses) {
+                need.addresses = need.addresses.saturating_sub(count);
                 let eni = id.clone();
                 self.open(now, IntentCall::AssignAddresses { eni, count });
             }
         }
-        // What an ENI that is busy now will take in its next call comes sooner than a new ENI.
+        // What an ENI that is busy now will take in its next calls comes sooner than a new ENI, unless
+        // those calls may not be made.
         let later: u32 = enis.iter().map(|id| self.room_later(now, id)).sum();
-        need.addresses = need.addresses.saturating_sub(later);
+        if later > 0 && self.may_grow(now, Api::AssignPrivateIpAddresses) {
+            need.addresses = need.addresses.saturating_sub(later);
+        }
         if !spread {
             self.grow_by_eni(now, &mut need);
         }
@@ -137,6 +142,9 @@ impl Node {
         if need.in_prefixes() == 0 || creating || closed || count >= self.config.enis_max {
             return;
         }
+        if !self.may_grow(now, Api::CreateNetworkInterface) {
+            return;
+        }
         let Some(vswitch) = self.choose_vswitch(now) else {
             return;
         };
@@ -145,7 +153,7 @@ impl Node {
         let prefix_count = self.blocks_left(now, &vswitch, prefixes);
         let single = match (prefix_count, need.addresses) {
             (0, 0) => return,
-            (0, missing) => self.vswitch_has(&vswitch, missing.min(places)),
+            (0, missing) => self.vswitch_has(&vswitch, self.at_once(now, missing).min(places)),
             // The primary address alone: a create asks for secondary ones or for prefixes.
             _ => 1,
         };
@@ -159,6 +167,31 @@ impl Node {
         need.addresses = need.addresses.saturating_sub(create.address_count);
         need.met_by_prefixes(prefix_count);
         self.open(now, IntentCall::CreateEni(create));
+    }
+
+    /// How many addresses to ask for when `missing` of them are. While pods wait and the account's calls
+    /// are what runs short, a call brings all that the pods and a full pool need: many nodes share few
+    /// calls.
+    fn at_once(&self, now: Timestamp, missing: u32) -> u32 {
+        let growing = [Api::CreateNetworkInterface, Api::AssignPrivateIpAddresses];
+        let scarce = growing.iter().any(|api| self.budget.is_throttled(*api));
+        if missing == 0 || !scarce || self.waiting_count() == 0 {
+            return missing;
+        }
+        let waiting = u32::try_from(self.waiting_count()).unwrap_or(u32::MAX);
+        let full = waiting.saturating_add(self.config.idle_max);
+        let here = self.idle(now).saturating_add(self.coming(now));
+        missing.max(full.saturating_sub(here))
+    }
+
+    /// Whether the pool may grow by a call of `api` now. What is not asked for goes on growing, and is
+    /// asked for whole when the call may be made.
+    pub(super) fn may_grow(&mut self, now: Timestamp, api: Api) -> bool {
+        let may = self.may_call(now, api, self.growth_purpose());
+        if !may {
+            self.held.insert(api);
+        }
+        may
     }
 
     /// Single addresses an ENI may get right now.
@@ -246,6 +279,9 @@ impl Node {
                 IntentCall::AssignPrefixes { eni, count } => format!("{count} prefixes on {eni}"),
             };
             return format!("the cloud was asked for {what} ({failures} failures so far)");
+        }
+        if let Some(api) = self.held.first() {
+            return format!("no call of {} may be made right now", api.name());
         }
         if let Some(eni) = self.ledger.enis().find(|eni| !self.eni_usable(&eni.id)) {
             let link = if self.links.contains_key(&eni.mac) {
