@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::{
+    permissions,
     rig::{Lab, NODES, POOL, level, list, until},
     upgrade, way_back,
 };
@@ -18,7 +19,7 @@ pub(crate) const IMAGE: &str = "terway-rs/probe:v0.1.0";
 type Check = (&'static str, fn(&Lab));
 
 /// All of them.
-pub(crate) const ALL: [Check; 12] = [
+pub(crate) const ALL: [Check; 13] = [
     ("nodes without the product are not ready", not_ready),
     ("the manifests make them ready", installed),
     ("forty pods get addresses of the pods' vSwitches", deployed),
@@ -40,6 +41,10 @@ pub(crate) const ALL: [Check; 12] = [
     (
         "to the next release and back under traffic: nothing is lost, pods start on time",
         upgrade::upgraded,
+    ),
+    (
+        "each permission is needed, and named when it lacks",
+        permissions::each_verb_is_needed,
     ),
     (
         "one script of conversations is answered as the simulated API answers it",

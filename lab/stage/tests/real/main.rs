@@ -9,6 +9,7 @@
 )]
 
 mod checks;
+mod permissions;
 mod rig;
 #[path = "../support/mod.rs"]
 mod support;
