@@ -50,6 +50,7 @@ pub(crate) fn lab(dir: &StateDir, args: &BenchArgs) -> Result<()> {
         min_pool_size: 40,
         max_pool_size: 80,
         ip_cooldown: "1s".into(),
+        prefixes: None,
     };
     let region = RegionArgs {
         nodes: 1,

@@ -144,10 +144,7 @@ fn launch(dir: &StateDir, args: &RegionArgs) -> Result<Child> {
         .arg(fs::canonicalize(bin_dir(args)?)?);
     region.args(["--nodes", &args.nodes.to_string()]);
     region.args(["--instance-type", &args.instance_type]);
-    let pool = &args.pool;
-    region.args(["--min-pool-size", &pool.min_pool_size.to_string()]);
-    region.args(["--max-pool-size", &pool.max_pool_size.to_string()]);
-    region.args(["--ip-cooldown", &pool.ip_cooldown]);
+    region.args(args.pool.words());
     region.args(args.kubernetes.words()?);
     region.current_dir("/").stdin(Stdio::from(lock));
     region.stdout(log.try_clone()?).stderr(log);

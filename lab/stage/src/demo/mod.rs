@@ -53,6 +53,7 @@ fn region(bin_dir: Option<PathBuf>) -> RegionArgs {
             min_pool_size: 10,
             max_pool_size: 30,
             ip_cooldown: "1s".into(),
+            prefixes: None,
         },
         kubernetes: KubernetesArgs::default(),
     }

@@ -71,7 +71,7 @@ impl Real {
         ];
         let pki = Pki::create(&dir.pki(), &addresses)?;
         kubernetes::write_kubeconfig(&dir.kubeconfig(), &format!("https://{door}"), &pki, "admin")?;
-        let config = seed::region();
+        let config = seed::region(pool);
         kubernetes::write_installation(
             &dir.installation(),
             &args.manifests(),

@@ -1,6 +1,7 @@
 //! The region process: the cloud, the cluster's API, the fabric and the nodes' keeper, until told to
 //! end.
 
+mod arguments;
 mod cluster;
 mod keeper;
 mod nodes;
@@ -33,6 +34,7 @@ use tokio::{
     time::timeout,
 };
 
+pub(crate) use self::arguments::PoolArgs;
 use self::{
     cluster::{Cluster, Real},
     nodes::Node,
@@ -130,20 +132,6 @@ impl KubernetesArgs {
     }
 }
 
-/// What `eni_conf` of the cluster says about the nodes' pools.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct PoolArgs {
-    /// Key min_pool_size of eni_conf
-    #[arg(long, default_value_t = 2)]
-    pub(crate) min_pool_size: u32,
-    /// Key max_pool_size of eni_conf
-    #[arg(long, default_value_t = 5)]
-    pub(crate) max_pool_size: u32,
-    /// Key ip_cooldown of eni_conf
-    #[arg(long, default_value = "60s")]
-    pub(crate) ip_cooldown: String,
-}
-
 /// A lab that is up.
 struct Lab {
     dir: StateDir,
@@ -215,7 +203,7 @@ async fn open(dir: StateDir, args: &RegionArgs, tasks: &mut JoinSet<()>) -> Resu
     for group in &record.cgroups {
         cgroups::create(group)?;
     }
-    let cloud = Shared::new(Region::new(seed::region())?);
+    let cloud = Shared::new(Region::new(seed::region(&args.pool))?);
     let fabric = Fabric::start("lab")?;
     let services = Services::open(&fabric)?;
     let openapi = services.serve_cloud(&cloud, tasks)?;

@@ -8,7 +8,7 @@ use std::{net::Ipv4Addr, path::Path};
 use anyhow::Result;
 use cloudsim::{Instance, RegionConfig, VSwitchSpec, instance_type};
 use ipnet::Ipv4Net;
-use model::{VSwitchId, ZoneId};
+use model::{Ipv4Prefix, VSwitchId, ZoneId};
 use serde_json::{Value, json};
 
 use super::PoolArgs;
@@ -26,8 +26,8 @@ pub(super) const SEED: u64 = 1;
 const PODS_MAX: u32 = 250;
 
 /// cn-hangzhou with two zones. In each a vSwitch for nodes, 252 addresses, and one for pods, 4,092:
-/// room for 16 nodes full of pods.
-pub(super) fn region() -> RegionConfig {
+/// room for 16 nodes full of pods. The blocks for prefixes are at the end of the latter.
+pub(super) fn region(pool: &PoolArgs) -> RegionConfig {
     let mut config = RegionConfig::lab(SEED);
     // The stricter of the two defaults the cloud has, by the age of the account.
     config.source_dest_check = true;
@@ -38,21 +38,31 @@ pub(super) fn region() -> RegionConfig {
             let nodes = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, at, 0), 24);
             let pods = Ipv4Net::new_assert(Ipv4Addr::new(10, 1, at * 16, 0), 20);
             [
-                vswitch("nodes", letter, nodes),
-                vswitch("pods", letter, pods),
+                vswitch("nodes", letter, nodes, Vec::new()),
+                vswitch("pods", letter, pods, blocks(pods, pool.prefixes)),
             ]
         })
         .collect();
     config
 }
 
-fn vswitch(what: &str, letter: char, cidr: Ipv4Net) -> VSwitchSpec {
+/// So many prefixes, as single blocks from the end of `cidr` on; its last 16 addresses are the gateway's.
+fn blocks(cidr: Ipv4Net, prefixes: Option<u8>) -> Vec<Ipv4Net> {
+    let end = u32::from(cidr.broadcast()) + 1;
+    let block = |n| Ipv4Addr::from(end - Ipv4Prefix::ADDRESSES * (1 + n));
+    let numbers = 1..=u32::from(prefixes.unwrap_or(0));
+    numbers
+        .map(|n| Ipv4Prefix::around(block(n)).block())
+        .collect()
+}
+
+fn vswitch(what: &str, letter: char, cidr: Ipv4Net, reserved: Vec<Ipv4Net>) -> VSwitchSpec {
     VSwitchSpec {
         id: vswitch_id(what, letter),
         name: format!("{what}-{letter}"),
         zone: ZoneId::new(format!("cn-hangzhou-{letter}")).expect("a short word is an id"),
         cidr,
-        reserved: Vec::new(),
+        reserved,
     }
 }
 
@@ -83,6 +93,7 @@ pub(super) fn eni_config(config: &RegionConfig, pool: &PoolArgs) -> Result<Value
         "max_pool_size": pool.max_pool_size,
         "min_pool_size": pool.min_pool_size,
         "ip_cooldown": pool.ip_cooldown,
+        "enable_ip_prefix": pool.prefixes.is_some(),
     });
     let conflist = json!({
         "cniVersion": "0.4.0",
@@ -106,7 +117,7 @@ pub(super) fn eni_config(config: &RegionConfig, pool: &PoolArgs) -> Result<Value
 /// With what `kubectl` says.
 pub(super) fn install(dir: &StateDir, manifests: &Path, pool: &PoolArgs) -> Result<()> {
     let installation = dir.installation();
-    let eni_config = eni_config(&region(), pool)?;
+    let eni_config = eni_config(&region(pool), pool)?;
     let kubeconfig = format!("{LAB}/node/kubeconfig");
     kubernetes::write_simulated(&installation, manifests, &eni_config, &kubeconfig)?;
     let said =
@@ -177,13 +188,14 @@ mod tests {
 
     #[test]
     fn the_region_is_one_and_its_config_map_names_a_pod_vswitch_in_every_zone() {
-        let config = region();
-        config.check().unwrap();
         let pool = PoolArgs {
             min_pool_size: 2,
             max_pool_size: 5,
             ip_cooldown: "60s".into(),
+            prefixes: Some(10),
         };
+        let config = region(&pool);
+        config.check().unwrap();
         let map = eni_config(&config, &pool).unwrap();
         let eni_conf: Value =
             serde_json::from_str(map["data"]["eni_conf"].as_str().unwrap()).unwrap();

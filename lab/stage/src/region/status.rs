@@ -92,6 +92,7 @@ impl Cloud {
             "vswitch": eni.vswitch,
             "primary": eni.primary,
             "secondary": eni.secondary,
+            "prefixes": eni.prefixes,
             "link": self.links.get(id),
             "counters": self.counters.get(id),
         })

@@ -9,8 +9,10 @@
 mod disk;
 mod handover;
 mod plugin;
+mod prefix;
 mod prerequisites;
 mod rig;
+mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
 mod verbs;

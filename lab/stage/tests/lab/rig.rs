@@ -36,6 +36,11 @@ pub(crate) fn until(what: &str, mut level: impl FnMut() -> bool) {
     }
 }
 
+/// The addresses of a prefix as they are written.
+pub(crate) fn addresses(prefix: model::Ipv4Prefix) -> impl Iterator<Item = String> {
+    prefix.addresses().map(|address| address.to_string())
+}
+
 /// A lab that is up; taken down when dropped.
 pub(crate) struct Lab {
     dir: PathBuf,
@@ -44,6 +49,11 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn up(name: &str, nodes: u32) -> Self {
+        Self::up_with(name, nodes, &[])
+    }
+
+    /// A lab that comes up with further `options`.
+    pub(crate) fn up_with(name: &str, nodes: u32, options: &[&str]) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "a lab makes namespaces and loads eBPF: run these tests as root"
@@ -54,20 +64,19 @@ impl Lab {
             .build()
             .unwrap();
         let lab = Self { dir, runtime };
-        lab.start(nodes);
+        lab.start_with(nodes, options);
         lab
     }
 
     pub(crate) fn start(&self, nodes: u32) {
+        self.start_with(nodes, &[]);
+    }
+
+    fn start_with(&self, nodes: u32, options: &[&str]) {
         let bin_dir = programs().to_str().unwrap();
-        self.run_ok(&[
-            "up",
-            "--detach",
-            "--nodes",
-            &nodes.to_string(),
-            "--bin-dir",
-            bin_dir,
-        ]);
+        let nodes = nodes.to_string();
+        let usual = ["up", "--detach", "--nodes", &nodes, "--bin-dir", bin_dir];
+        self.run_ok(&[&usual, options].concat());
     }
 
     /// `terway-lab` with the lab's directory after the verb.
@@ -137,6 +146,9 @@ impl Lab {
                     cloud.push(eni["primary"].as_str().unwrap().to_owned());
                     let more = list(&eni["secondary"]);
                     cloud.extend(more.iter().map(|ip| ip.as_str().unwrap().to_owned()));
+                    let prefixes = list(&eni["prefixes"]).into_iter();
+                    let prefixes = prefixes.map(|it| serde_json::from_value(it).unwrap());
+                    cloud.extend(prefixes.flat_map(addresses));
                 }
             }
             let mut pool: Vec<String> = list(&entry["pool"]["enis"])
@@ -294,9 +306,17 @@ impl Lab {
 
     /// Runs a command on a node and returns what it prints.
     pub(crate) fn on_node(&self, node: &str, command: &[&str]) -> String {
+        self.try_on_node(node, command)
+            .unwrap_or_else(|output| panic!("{command:?}: {output:?}"))
+    }
+
+    /// The same for a command that may fail.
+    pub(crate) fn try_on_node(&self, node: &str, command: &[&str]) -> Result<String, Output> {
         let output = self.command_on(node).args(command).output().unwrap();
-        assert!(output.status.success(), "{command:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        match output.status.success() {
+            true => Ok(String::from_utf8(output.stdout).unwrap()),
+            false => Err(output),
+        }
     }
 
     /// What runs on a node, as a runtime lists it for GC, but for the sandbox `except`. The kubelet
