@@ -212,8 +212,12 @@ fn read(answer: http::Answer, watch: bool) -> Reply {
         let mut events: Vec<Value> = lines
             .map(|line| serde_json::from_str(line).unwrap_or_default())
             .collect();
-        // A bookmark that repeats the last says nothing: how often it comes is a matter of seconds.
-        events.dedup();
+        // Of bookmarks in a row the last counts: how often they come, and how far the server is then, is a
+        // matter of seconds and of what others write.
+        let bookmark = |event: &Value| event["type"] == "BOOKMARK";
+        events.reverse();
+        events.dedup_by(|before, after| bookmark(before) && bookmark(after));
+        events.reverse();
         events.into()
     } else {
         serde_json::from_str(&answer.body).unwrap_or_else(|_| answer.body.into())
