@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use engine::{
     ledger::{Change, EntryKey},
-    node::{Action, CloudAnswer, CloudCall, CloudFault, Input, Leftovers, Node, OpNumber},
+    node::{Action, CloudAnswer, CloudCall, CloudFault, Input, Leftovers, Node, OpNumber, Reply},
 };
 use model::{
     AttachmentKey, EniId, FaultClass, Timestamp,
@@ -189,6 +189,11 @@ impl World {
             }
             Action::Reply(number, reply) => {
                 if let Some(asked) = self.nodes[node].runtime.asked.remove(&number) {
+                    let attached = matches!(reply, Reply::Attached(_));
+                    if attached && self.nodes[node].runtime.is_deleted(&asked) {
+                        let text = format!("{asked:?} has an address after its DEL");
+                        self.oracle.fail("a deleted sandbox gets no address", text);
+                    }
                     let answer = Later::Answer(Box::new((asked, reply)));
                     self.after(Duration::from_micros(100), Event::Runtime(node, answer));
                 }

@@ -35,13 +35,14 @@ pub(crate) enum Rest {
 
 /// Whether some of `excess` idle addresses could go back: single ones, or a prefix that is idle as a
 /// whole and not larger than that.
-fn may_go(ledger: &Ledger, excess: u32) -> bool {
-    // Nothing rests any more when this is asked.
+fn may_go(ledger: &Ledger, excess: u32, occupied: &BTreeSet<IpAddr>) -> bool {
+    // Nothing rests any more when this is asked. A pod may hold an address that a lost ledger forgot.
     let idle = |entry: &AddressEntry| {
-        matches!(
+        let free = matches!(
             entry.state,
             AddressState::Idle { .. } | AddressState::Resting { .. }
-        )
+        );
+        free && !occupied.contains(&entry.address)
     };
     let single = |entry: &AddressEntry| !entry.primary && entry.prefix.is_none();
     let mut prefixes = ledger.enis().flat_map(|eni| ledger.prefixes_of(&eni.id));
@@ -198,7 +199,7 @@ impl World {
         }
         // A primary address goes back with its ENI only.
         let excess = view.idle.saturating_sub(max.max(min));
-        if excess > enis && may_go(ledger, excess) {
+        if excess > enis && may_go(ledger, excess, &node.kernel.occupied()) {
             return Some(format!("{} idle of at most {max}", view.idle));
         }
         let released =

@@ -47,6 +47,7 @@ pub(crate) enum Asked {
     Add {
         pod: u16,
         key: AttachmentKey,
+        started: Timestamp,
         again: bool,
     },
     Del {
@@ -83,6 +84,8 @@ pub(crate) struct Runtime {
     parked: Vec<(RequestNumber, Input)>,
     /// DELs left behind for an agent that was away, and when they began.
     pub(crate) tombstones: BTreeMap<AttachmentKey, Timestamp>,
+    /// Sandboxes the agent in this life was told to delete, and when the last DEL began.
+    deleted: BTreeMap<AttachmentKey, Timestamp>,
     /// Sandboxes whose DEL has not succeeded.
     pub(crate) ending: BTreeMap<AttachmentKey, u32>,
 }
@@ -94,6 +97,16 @@ impl Runtime {
         sandboxes
             .filter(|sandbox| sandbox.ready)
             .map(|sandbox| &sandbox.key)
+    }
+
+    /// Whether the agent was told that a sandbox is deleted after the ADD of it began.
+    pub(crate) fn is_deleted(&self, asked: &Asked) -> bool {
+        let Asked::Add { key, started, .. } = asked else {
+            return false;
+        };
+        self.deleted
+            .get(key)
+            .is_some_and(|deleted| deleted >= started)
     }
 }
 
@@ -241,15 +254,16 @@ impl World {
             return;
         }
         let uid = Some(uid(node, pod, state.incarnation));
+        let started = self.nodes[node].time(self.now);
         let number = self.number(
             node,
             Asked::Add {
                 pod: named,
                 key: key.clone(),
+                started,
                 again,
             },
         );
-        let started = self.nodes[node].time(self.now);
         let request = AddRequest {
             netns: format!("/run/netns/{}", key.container),
             key,
@@ -386,6 +400,7 @@ impl World {
                     pod,
                     key,
                     again: false,
+                    ..
                 },
                 Reply::Failed(failure),
             ) => {
@@ -438,6 +453,7 @@ impl World {
         let started = self.nodes[node].time(self.now);
         let asked = std::mem::take(&mut self.nodes[node].runtime.asked);
         let parked = std::mem::take(&mut self.nodes[node].runtime.parked);
+        self.nodes[node].runtime.deleted.clear();
         for (number, asked) in asked {
             if let Some(at) = parked.iter().position(|(parked, _)| *parked == number) {
                 let runtime = &mut self.nodes[node].runtime;
@@ -450,6 +466,7 @@ impl World {
                     pod,
                     key,
                     again: false,
+                    ..
                 } => self.add_failed(node, pod, &key, "the agent went away"),
                 Asked::Del { key } => self.leave_tombstone(node, key, started),
                 Asked::Add { .. } | Asked::Check | Asked::Gc => {}
@@ -459,6 +476,9 @@ impl World {
 
     fn ask_del(&mut self, node: usize, key: AttachmentKey, started: Timestamp) {
         let request = Some(self.number(node, Asked::Del { key: key.clone() }));
+        let deleted = &mut self.nodes[node].runtime.deleted;
+        let last = deleted.entry(key.clone()).or_insert(started);
+        *last = started.max(*last);
         self.feed(
             node,
             Input::Del {
