@@ -177,16 +177,18 @@ fn what_is_not_said_about_the_pool_is_the_default() {
     );
 }
 
+/// A small instance type.
+const LIMITS: InstanceLimits = InstanceLimits {
+    enis: 3,
+    ipv4_per_eni: 10,
+    ipv6_per_eni: 10,
+    enis_total: 3,
+    trunk: false,
+};
+
 #[test]
 fn idle_addresses_counted_in_enis_are_addresses() {
-    let limits = InstanceLimits {
-        enis: 3,
-        ipv4_per_eni: 10,
-        ipv6_per_eni: 10,
-        enis_total: 3,
-        trunk: false,
-    };
-    let idle = |text| read(text).idle_min(limits);
+    let idle = |text| read(text).idle_min(LIMITS);
     assert_eq!(idle(r#"{"security_group":"sg-1","min_eni":1}"#), 10);
     assert_eq!(
         idle(r#"{"security_group":"sg-1","min_eni":1,"min_pool_size":12}"#),
@@ -231,20 +233,13 @@ fn a_nodes_own_config_map_goes_over_the_clusters() {
 fn no_damaged_eni_conf_breaks_the_reader() {
     let all = r#"{"vswitches":{"z":["vsw-1"]},"security_group":"sg-1","eni_cap_ratio":0.5,"eni_cap_shift":-1,
         "idle_ip_reclaim_after":"5m","rate_limit":{"AttachNetworkInterface":10},"ip_cooldown":"1h"}"#;
-    let limits = InstanceLimits {
-        enis: 3,
-        ipv4_per_eni: 10,
-        ipv6_per_eni: 10,
-        enis_total: 3,
-        trunk: false,
-    };
     let seeds: Vec<Vec<u8>> = [GOOD, all].map(|text| text.as_bytes().to_vec()).into();
     let mut mutator = fuzz::Mutator::new(1);
     for _ in 0..20_000 {
         let bytes = mutator.damaged(&seeds);
         // What is taken has numbers to go on with.
         if let Ok(settings) = Settings::parse(&bytes, None) {
-            let _ = (settings.idle_min(limits), settings.enis_max(limits));
+            let _ = (settings.idle_min(LIMITS), settings.enis_max(LIMITS));
         }
     }
 }

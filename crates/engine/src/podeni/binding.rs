@@ -7,7 +7,7 @@ use model::{
 };
 
 use super::{
-    Call, Node, Plan, SeenEni, Step,
+    Call, Node, Plan, SeenEni, Step, earlier,
     progress::{Belief, Progress, Standing},
 };
 
@@ -67,13 +67,6 @@ pub(super) fn bind(now: Timestamp, record: &PodEni, node: &Node, progress: &Prog
 fn complaint(progress: &Progress, eni: &EniId) -> Option<String> {
     let fault = progress.complaint(eni)?;
     Some(format!("{eni}: {}", fault.text))
-}
-
-fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
 }
 
 /// The ENI is gone: the next one is asked for under a new token, with the same addresses if they were

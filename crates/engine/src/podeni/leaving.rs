@@ -6,7 +6,7 @@ use model::{
 };
 
 use super::{
-    Call, Plan, Step, making,
+    Call, Plan, Step, earlier, making,
     progress::{Belief, MISSING_OFF, Progress, Requested, Standing},
 };
 
@@ -78,10 +78,7 @@ impl Ways {
                 Way::Call(call) => calls.push(call),
                 Way::Wait(again) => {
                     open = true;
-                    until = match (until, again) {
-                        (Some(one), Some(other)) => Some(one.min(other)),
-                        (one, other) => one.or(other),
-                    };
+                    until = earlier(until, again);
                 }
             }
         }

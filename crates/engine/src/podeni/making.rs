@@ -8,7 +8,7 @@ use model::{
 use sha1::{Digest, Sha1};
 
 use super::{
-    Call, CreateEni, Node, Observed, Plan, Pod, Step,
+    Call, CreateEni, Node, Observed, Plan, Pod, Step, earlier,
     progress::{Progress, Requested, settles},
     vswitch::{self, Choice},
 };
@@ -134,7 +134,7 @@ pub(super) fn enis(
                 match retry(now, fault.class, due, allocation, seen, zone) {
                     Retry::Same => ask(record, allocation, &mut calls, &mut whys),
                     Retry::Changed => {}
-                    Retry::Later => until = Some(until.map_or(again, |until| until.min(again))),
+                    Retry::Later => until = earlier(until, Some(again)),
                 }
             }
         }

@@ -108,6 +108,11 @@ impl Plan {
     }
 }
 
+/// The earlier of two times to look again, where either may never come.
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
+}
+
 /// What is wanted of a record, as far as the pod decides it.
 enum Wanted<'a> {
     /// Its ENIs on the pod's node.
@@ -145,20 +150,10 @@ pub fn plan(now: Timestamp, seen: &Observed<'_>, progress: &Progress) -> Plan {
     match wanted(seen.pod) {
         Wanted::On(pod) => serve(now, pod, record, seen, progress),
         Wanted::Off => vacate(now, record, given_back(record), progress),
-        Wanted::Undecided if record.pod_is(seen.pod) => Plan::rest(),
+        Wanted::Undecided if seen.pod.is_some_and(|pod| pod.uid == record.pod) => Plan::rest(),
         // The next pod of the name waits for its node. Its address has nothing to do on the last one, and
         // is not given back either.
         Wanted::Undecided => vacate(now, record, None, progress),
-    }
-}
-
-trait OfPod {
-    fn pod_is(&self, pod: Option<&Pod>) -> bool;
-}
-
-impl OfPod for PodEni {
-    fn pod_is(&self, pod: Option<&Pod>) -> bool {
-        pod.is_some_and(|pod| pod.uid == self.pod)
     }
 }
 

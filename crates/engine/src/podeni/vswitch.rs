@@ -7,6 +7,7 @@ use model::{DualStack, Timestamp, VSwitch, VSwitchId, ZoneId, podnetworking::VSw
 
 use ipnet::IpNet;
 
+use super::earlier;
 use crate::retry::Dice;
 
 /// What is known of a vSwitch.
@@ -58,8 +59,7 @@ pub(super) fn choose(
             }
             Some(one) if one.full_until > now || one.described.available_addresses == 0 => {
                 obstacles.push(format!("{id} has no free address"));
-                let again = one.full_until;
-                until = Some(until.map_or(again, |until| until.min(again)));
+                until = earlier(until, Some(one.full_until));
             }
             Some(one) => usable.push(one),
         }
