@@ -7,11 +7,12 @@ use super::Breach;
 use crate::build::{cargo, root};
 
 /// Package, and those of ours it may depend on.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("terway-model", &[]),
     ("terway-engine", &["terway-model"]),
     ("terway-wire", &["terway-model"]),
     ("terway-cloud", &["terway-model"]),
+    ("terway-crd", &["terway-model"]),
     ("terway-datapath", &["terway-model"]),
     ("terway-cni", &["terway-model", "terway-wire"]),
     (
@@ -21,7 +22,17 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "terway-engine",
             "terway-wire",
             "terway-cloud",
+            "terway-crd",
             "terway-datapath",
+        ],
+    ),
+    (
+        "terway-controlplane",
+        &[
+            "terway-model",
+            "terway-engine",
+            "terway-cloud",
+            "terway-crd",
         ],
     ),
     (
@@ -31,6 +42,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "terway-engine",
             "terway-wire",
             "terway-cloud",
+            "terway-crd",
         ],
     ),
     ("terway-cloudsim", &["terway-model"]),
@@ -64,14 +76,28 @@ const ARROWS: [(&str, &[&str]); 15] = [
 
 /// Foreign packages that only these of ours may see, directly.
 const FENCES: [(&str, &[&str]); 9] = [
-    ("aya", &["terway-lab"]),
+    ("aya", &["terway-lab", "terway-datapath"]),
     (
         "kube",
-        &["terwayd", "terway-cli", "terway-lab", "terway-kubesim"],
+        &[
+            "terway-crd",
+            "terwayd",
+            "terway-controlplane",
+            "terway-cli",
+            "terway-lab",
+            "terway-kubesim",
+        ],
     ),
     (
         "k8s-openapi",
-        &["terwayd", "terway-cli", "terway-lab", "terway-kubesim"],
+        &[
+            "terway-crd",
+            "terwayd",
+            "terway-controlplane",
+            "terway-cli",
+            "terway-lab",
+            "terway-kubesim",
+        ],
     ),
     ("hyper", &["terway-cloud"]),
     ("hyper-util", &["terway-cloud"]),
@@ -83,6 +109,7 @@ const FENCES: [(&str, &[&str]); 9] = [
         &[
             "terway-cloud",
             "terwayd",
+            "terway-controlplane",
             "terway-cli",
             "terway-lab",
             "terway-cloudsim",
