@@ -11,6 +11,8 @@
 //! wire formats; its `clippy.toml` bans the types that would let it.
 
 pub mod admission;
+pub mod budget;
+pub mod cluster;
 pub mod ledger;
 pub mod netplan;
 pub mod node;

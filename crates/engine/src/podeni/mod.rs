@@ -142,7 +142,14 @@ pub fn plan(now: Timestamp, seen: &Observed<'_>, progress: &Progress) -> Plan {
         };
     };
     if record.deleting {
-        return leaving::delete(now, record, progress);
+        // Somebody deleted it by hand. Its pod would go on without a network, and not know.
+        let used = |pod: &Pod| pod.uid == record.pod && record.phase == Phase::Bind;
+        return match wanted(seen.pod) {
+            Wanted::On(pod) if used(pod) => {
+                Plan::wait(None, "it is deleted when its pod is: the ENI is still used")
+            }
+            _ => leaving::delete(now, record, progress),
+        };
     }
     if record.phase == Phase::Deleting {
         return Plan::step(Step::Delete);

@@ -8,8 +8,19 @@
 )]
 mod world;
 
+#[allow(clippy::unwrap_used, reason = "a test world")]
+mod cloud;
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test world: what does not hold fails the test"
+)]
+mod cluster;
+
 use std::time::Duration;
 
+use cluster::Region;
+use engine::cluster::Notice;
 use model::{
     podeni::Phase,
     podnetworking::{Release, Tenure},
@@ -39,6 +50,20 @@ proptest! {
         }
         world.calm();
         world.check_at_rest();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 0, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_pod_is_served_and_nothing_leaks(seed in any::<u64>(), steps in 1..400usize) {
+        let mut region = Region::new(seed);
+        for _ in 0..steps {
+            region.step();
+        }
+        region.calm();
+        region.check_at_rest();
     }
 }
 
@@ -82,4 +107,86 @@ fn a_fixed_address_survives_its_pod_and_moves_with_the_next() {
     world.calm();
     assert_eq!(world.record, None, "its time is over");
     world.check_at_rest();
+}
+
+/// A region without faults, in which the pods of these names are bound.
+fn bound(names: &[u64]) -> Region {
+    let mut region = Region::new(3);
+    region.faults = false;
+    for name in names {
+        region.create(&cluster::name(*name));
+    }
+    for _ in 0..60 {
+        region.turn(Duration::from_millis(500));
+    }
+    for record in region.records.values() {
+        assert_eq!(record.phase, Phase::Bind);
+    }
+    assert_eq!(region.records.len(), names.len());
+    region
+}
+
+#[test]
+fn a_change_by_hand_is_taken_back() {
+    let mut region = bound(&[0, 1]);
+    let key = cluster::name(1);
+    let before = region.records[&key].clone();
+    region.edit(&key, |record| record.allocations[0].security_groups.clear());
+    for _ in 0..20 {
+        region.turn(Duration::from_millis(500));
+    }
+    let after = &region.records[&key];
+    assert_eq!(after.allocations, before.allocations);
+    assert!(after.message.contains("taken back"), "{}", after.message);
+    let told = |notice: &Notice| matches!(notice, Notice::Undone(who, _) if *who == key);
+    assert!(region.notices.iter().any(told));
+}
+
+#[test]
+fn a_record_deleted_by_hand_serves_its_pod_to_the_end() {
+    let mut region = bound(&[0]);
+    let key = cluster::name(0);
+    let eni = region.records[&key].allocations[0].eni.clone();
+    region.edit(&key, |record| record.deleting = true);
+    for _ in 0..40 {
+        region.turn(Duration::from_millis(500));
+    }
+    let record = &region.records[&key];
+    assert_eq!(
+        (record.phase, &record.allocations[0].eni),
+        (Phase::Bind, &eni)
+    );
+    assert!(record.message.contains("still used"), "{}", record.message);
+    region.delete(&key);
+    region.calm();
+    assert!(
+        region.records.is_empty(),
+        "given up with its pod, though it was fixed"
+    );
+    region.check_at_rest();
+}
+
+#[test]
+fn a_networking_follows_its_vswitches() {
+    let mut region = bound(&[]);
+    assert!(region.networking.is_ready());
+    region.vswitches.clear();
+    for _ in 0..100 {
+        region.turn(Duration::from_secs(20));
+    }
+    let found = region.networking.resolved.clone().expect("found out");
+    assert!(!found.ready);
+    assert!(
+        found.message.contains("has no vSwitch vsw-1"),
+        "{}",
+        found.message
+    );
+    region.vswitches.insert("vsw-1".into());
+    for _ in 0..10 {
+        region.turn(Duration::from_secs(20));
+    }
+    assert!(
+        region.networking.is_ready(),
+        "seen again within half a minute"
+    );
 }

@@ -1,35 +1,22 @@
-//! One pod name in a small world: a cloud that makes ENIs under tokens and moves them in its own time, an
-//! API server that keeps one record, a controller that may die between any two steps.
+//! One pod name in a small world: a cloud, an API server that keeps one record, a controller
+//! that may die between any two steps.
 
-use std::collections::BTreeMap;
+use std::{net::IpAddr, time::Duration};
 
 use engine::{
     podeni::{
-        Answer, Call, Fault, KnownVSwitch, NewEni, Node, Observed, Pod, Progress, SeenEni, Step,
-        VSwitches, plan,
+        Answer, Call, Fault, KnownVSwitch, Node, Observed, Pod, Progress, Step, VSwitches, plan,
     },
     retry::Dice,
 };
 use model::{
-    ClientToken, DualStack, EniId, EniKind, EniStatus, FaultClass, InstanceId, InterfaceName, Mac,
-    PodKey, PodUid, SecurityGroupId, Timestamp, VSwitch, VSwitchId, ZoneId,
-    podeni::{NetworkRequest, OwnedEni, Phase, PodEni},
+    DualStack, EniId, EniStatus, FaultClass, InstanceId, InterfaceName, PodKey, PodUid,
+    SecurityGroupId, Timestamp, VSwitch, VSwitchId, ZoneId,
+    podeni::{NetworkRequest, Phase, PodEni},
     podnetworking::{EniAttachment, Tenure, VSwitchPreference},
 };
 
-use std::{net::IpAddr, time::Duration};
-
-/// How long the cloud takes over an attach or a detach.
-const MOVES: Duration = Duration::from_secs(2);
-
-struct CloudEni {
-    id: EniId,
-    address: IpAddr,
-    status: EniStatus,
-    on: Option<(InstanceId, Option<EniId>)>,
-    settles: Timestamp,
-    elastic: bool,
-}
+use crate::cloud::Cloud;
 
 pub(crate) struct World {
     pub(crate) now: Timestamp,
@@ -40,9 +27,7 @@ pub(crate) struct World {
     pub(crate) record: Option<PodEni>,
     writes: u32,
     progress: Progress,
-    enis: Vec<CloudEni>,
-    tokens: BTreeMap<ClientToken, EniId>,
-    made: u8,
+    cloud: Cloud,
     in_flight: Vec<Call>,
     nodes: [Node; 2],
     vswitches: VSwitches,
@@ -50,7 +35,7 @@ pub(crate) struct World {
     promised: Option<DualStack<IpAddr>>,
 }
 
-fn node(name: &str) -> Node {
+pub(crate) fn node(name: &str) -> Node {
     Node {
         name: name.into(),
         instance: InstanceId::new(format!("i-{name}")).unwrap(),
@@ -75,6 +60,20 @@ fn vswitch(id: &str, zone: &str) -> (VSwitchId, KnownVSwitch) {
     (id, known)
 }
 
+pub(crate) fn network(tenure: Tenure, vswitches: Vec<VSwitchId>) -> NetworkRequest {
+    NetworkRequest {
+        interface: InterfaceName::new("eth0").unwrap(),
+        tenure,
+        attachment: EniAttachment::Default,
+        vswitches,
+        preference: VSwitchPreference::Ordered,
+        security_groups: vec![SecurityGroupId::new("sg-1").unwrap()],
+        resource_group: None,
+        default_route: true,
+        routes: vec![],
+    }
+}
+
 impl World {
     pub(crate) fn new(seed: u64, tenure: Tenure) -> Self {
         Self {
@@ -86,9 +85,7 @@ impl World {
             record: None,
             writes: 0,
             progress: Progress::new(seed),
-            enis: Vec::new(),
-            tokens: BTreeMap::new(),
-            made: 0,
+            cloud: Cloud::default(),
             in_flight: Vec::new(),
             nodes: [node("a"), node("b")],
             vswitches: [vswitch("vsw-far", "z-b"), vswitch("vsw-1", "z-a")].into(),
@@ -117,24 +114,16 @@ impl World {
 
     pub(crate) fn create_pod(&mut self) {
         self.pods += 1;
-        let network = NetworkRequest {
-            interface: InterfaceName::new("eth0").unwrap(),
-            tenure: self.tenure,
-            attachment: EniAttachment::Default,
-            vswitches: self.vswitches.keys().cloned().collect(),
-            preference: VSwitchPreference::Ordered,
-            security_groups: vec![SecurityGroupId::new("sg-1").unwrap()],
-            resource_group: None,
-            default_route: true,
-            routes: vec![],
-        };
         self.pod = Some(Pod {
             key: PodKey::new("default", "web-0").unwrap(),
             uid: PodUid::new(format!("uid-{}", self.pods)).unwrap(),
             node: None,
             finished: false,
             stable_name: self.tenure.is_fixed(),
-            networks: vec![network],
+            networks: vec![network(
+                self.tenure,
+                self.vswitches.keys().cloned().collect(),
+            )],
         });
     }
 
@@ -156,7 +145,7 @@ impl World {
     fn crash(&mut self) {
         for call in std::mem::take(&mut self.in_flight) {
             if self.one_in(2) {
-                let _ = self.carry_out(&call);
+                let _ = self.cloud.carry_out(self.now, &call);
             }
         }
         self.progress = Progress::new(self.dice.roll());
@@ -167,7 +156,7 @@ impl World {
         self.now = self
             .now
             .after(Duration::from_millis(self.dice.roll() % 900));
-        self.cloud_settles();
+        self.cloud.settle(self.now);
         while !self.in_flight.is_empty() && self.one_in(2) {
             let at = usize::try_from(self.dice.roll()).unwrap_or(0) % self.in_flight.len();
             let call = self.in_flight.swap_remove(at);
@@ -225,25 +214,13 @@ impl World {
         }
     }
 
-    fn cloud_settles(&mut self) {
-        let now = self.now;
-        for eni in self.enis.iter_mut().filter(|eni| eni.settles <= now) {
-            match eni.status {
-                EniStatus::Attaching => eni.status = EniStatus::InUse,
-                EniStatus::Detaching => (eni.status, eni.on) = (EniStatus::Available, None),
-                _ => {}
-            }
-        }
-        self.enis.retain(|eni| eni.status != EniStatus::Deleting);
-    }
-
     fn answer(&mut self, call: &Call) -> Result<Answer, Fault> {
         let fault = |class| Fault {
             class,
             text: "injected".into(),
         };
         if !self.faults {
-            return self.carry_out(call).map_err(fault);
+            return self.cloud.carry_out(self.now, call).map_err(fault);
         }
         if self.one_in(10) {
             let class = match self.one_in(2) {
@@ -252,7 +229,7 @@ impl World {
             };
             return Err(fault(class));
         }
-        let done = self.carry_out(call).map_err(fault);
+        let done = self.cloud.carry_out(self.now, call).map_err(fault);
         if self.one_in(10) {
             return Err(fault(FaultClass::Unknown));
         }
@@ -263,98 +240,13 @@ impl World {
         done
     }
 
-    fn carry_out(&mut self, call: &Call) -> Result<Answer, FaultClass> {
-        let settles = self.now.after(MOVES);
-        match call {
-            Call::Create(create) => {
-                let known = self.tokens.get(&create.token).cloned();
-                let id = known.unwrap_or_else(|| {
-                    self.made += 1;
-                    let id = EniId::new(format!("eni-{}", self.made)).unwrap();
-                    let address = IpAddr::from([10, 0, 0, self.made]);
-                    self.enis.push(CloudEni {
-                        id: id.clone(),
-                        address: create.addresses.v4.unwrap_or(address),
-                        status: EniStatus::Available,
-                        on: None,
-                        settles: self.now,
-                        elastic: create.delete_on_release,
-                    });
-                    self.tokens.insert(create.token.clone(), id.clone());
-                    id
-                });
-                let eni = self.enis.iter().find(|eni| eni.id == id);
-                let eni = eni.ok_or(FaultClass::Gone)?;
-                Ok(Answer::Created(Box::new(NewEni {
-                    eni: OwnedEni {
-                        id,
-                        mac: Mac::locally_administered([2, 0, 0, 0, 0, self.made]),
-                        vpc: None,
-                    },
-                    addresses: DualStack {
-                        v4: Some(eni.address),
-                        v6: None,
-                    },
-                })))
-            }
-            Call::Attach {
-                eni,
-                instance,
-                trunk,
-            } => {
-                let eni = self.eni(eni)?;
-                if eni.status != EniStatus::Available {
-                    return Err(FaultClass::Conflict);
-                }
-                eni.status = EniStatus::Attaching;
-                eni.on = Some((instance.clone(), trunk.clone()));
-                eni.settles = settles;
-                Ok(Answer::Accepted)
-            }
-            Call::Detach { eni, instance, .. } => {
-                let eni = self.eni(eni)?;
-                let there = eni.on.as_ref().is_some_and(|(on, _)| on == instance);
-                if eni.status != EniStatus::InUse || !there {
-                    return Err(FaultClass::Conflict);
-                }
-                (eni.status, eni.settles) = (EniStatus::Detaching, settles);
-                Ok(Answer::Accepted)
-            }
-            Call::Delete(eni) => {
-                let eni = self.eni(eni)?;
-                if eni.status != EniStatus::Available {
-                    return Err(FaultClass::Conflict);
-                }
-                eni.status = EniStatus::Deleting;
-                Ok(Answer::Accepted)
-            }
-            Call::Look(eni) => {
-                let Ok(eni) = self.eni(eni) else {
-                    return Ok(Answer::Missing);
-                };
-                Ok(Answer::Seen(SeenEni {
-                    status: eni.status,
-                    kind: EniKind::Member,
-                    instance: eni.on.as_ref().map(|(instance, _)| instance.clone()),
-                    trunk: eni.on.as_ref().and_then(|(_, trunk)| trunk.clone()),
-                    vlan: (eni.status == EniStatus::InUse).then_some(7),
-                }))
-            }
-        }
-    }
-
-    fn eni(&mut self, id: &EniId) -> Result<&mut CloudEni, FaultClass> {
-        let found = self.enis.iter_mut().find(|eni| eni.id == *id);
-        found.ok_or(FaultClass::Gone)
-    }
-
     /// What must hold at every instant.
     fn check(&mut self) {
         assert!(
-            self.enis.len() <= 2,
+            self.cloud.enis.len() <= 2,
             "an ENI a record at most, and one of its predecessor on its way out"
         );
-        for eni in &self.enis {
+        for eni in &self.cloud.enis {
             assert_eq!(eni.elastic, !self.tenure.is_fixed());
         }
         let Some(record) = &self.record else {
@@ -371,12 +263,12 @@ impl World {
                 .eni
                 .as_ref()
                 .expect("bound with an ENI");
-            let real = self.enis.iter().find(|one| one.id == eni.id);
+            let real = self.cloud.enis.iter().find(|one| one.id == eni.id);
             let real = real.expect("bound to an ENI that exists");
             assert_eq!(real.status, EniStatus::InUse, "bound means attached");
             let on = real.on.as_ref().map(|(instance, _)| instance);
             assert_eq!(on, record.instance.as_ref());
-            assert_eq!(record.attached[&eni.id].vlan, Some(7));
+            assert!(record.attached[&eni.id].vlan.is_some());
         }
     }
 
@@ -402,10 +294,10 @@ impl World {
             .filter(|pod| !pod.finished && pod.node.is_some());
         let Some(record) = &self.record else {
             assert!(live.is_none(), "a pod has a node and no record");
-            assert!(self.enis.is_empty(), "an ENI nothing refers to");
+            assert!(self.cloud.enis.is_empty(), "an ENI nothing refers to");
             return;
         };
-        assert_eq!(self.enis.len(), 1, "the record's ENI and no other");
+        assert_eq!(self.cloud.enis.len(), 1, "the record's ENI and no other");
         match live {
             Some(pod) => {
                 assert_eq!((record.phase, &record.pod), (Phase::Bind, &pod.uid));
@@ -414,7 +306,7 @@ impl World {
             None => {
                 assert!(self.tenure.is_fixed(), "an elastic record without a pod");
                 assert_eq!(record.phase, Phase::Unbind);
-                assert_eq!(self.enis[0].status, EniStatus::Available);
+                assert_eq!(self.cloud.enis[0].status, EniStatus::Available);
             }
         }
     }

@@ -1,0 +1,216 @@
+//! ENIs of ours that nothing refers to: their record was lost, or the process that asked for them was.
+//!
+//! Two lists, ten minutes apart, must both show one unreferenced before it is touched; and one whose
+//! address a pod reports is never touched.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use model::{EniId, EniKind, EniStatus, FaultClass, InstanceId, PodKey, Timestamp};
+
+use super::{
+    Cluster,
+    calls::Op,
+    message::{Action, Doing, Listed, Notice, OpNumber},
+};
+use crate::{
+    budget::Api,
+    podeni::{Answer, Call, Fault},
+    retry::Dice,
+};
+
+/// Between two lists. A list costs a page per 500 ENIs.
+const LIST_EVERY: Duration = Duration::from_secs(600);
+
+/// Between two lists while one found earlier is on its way out: a detach takes seconds.
+const LIST_SOON: Duration = Duration::from_secs(30);
+
+/// How long an ENI must have been without a record. A create whose answer was lost is repeated, and its
+/// ENI named in its record, within half a minute of the cloud answering again.
+const CONFIRMED: Duration = Duration::from_secs(590);
+
+/// ENIs taken away after one list, so that a mistake nobody thought of is a small one.
+const COLLECT_MOST: usize = 20;
+
+/// What is known of ENIs nothing refers to.
+#[derive(Debug, Default)]
+pub(super) struct Orphans {
+    /// Since when each has been without a record.
+    suspects: BTreeMap<EniId, Timestamp>,
+    unrecorded: BTreeSet<EniId>,
+    list_at: Option<Timestamp>,
+    in_flight: usize,
+    again_soon: bool,
+}
+
+impl Orphans {
+    pub(super) fn start(&mut self, now: Timestamp, dice: &mut Dice) {
+        // Not all clusters of an account at once.
+        let spread = Duration::from_millis(dice.roll() % 30_000);
+        self.list_at = Some(now.after(LIST_SOON).after(spread));
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.suspects.len()
+    }
+}
+
+impl Cluster {
+    pub(super) fn orphan_deadline(&self) -> Option<Timestamp> {
+        self.orphans.list_at.filter(|_| self.config.collect)
+    }
+
+    pub(super) fn drive_orphans(&mut self, now: Timestamp) {
+        let due = self.orphan_deadline().is_some_and(|at| at <= now);
+        if due && self.may_call(now, Api::DescribeNetworkInterfaces) {
+            self.orphans.list_at = None;
+            let op = self.start(now, Op::List);
+            self.emit(Action::ListEnis(op));
+        }
+    }
+
+    /// All ENIs of the VPC that could be ours.
+    pub(super) fn listed(
+        &mut self,
+        now: Timestamp,
+        number: OpNumber,
+        result: Result<Vec<Listed>, Fault>,
+    ) {
+        let Some(Op::List) = self.end(now, number, &result) else {
+            return;
+        };
+        self.orphans.list_at = Some(now.after(LIST_EVERY));
+        let listed = match result {
+            Ok(listed) => listed,
+            Err(fault) => {
+                let text = format!("listing the ENIs of the VPC: {}", fault.text);
+                self.notice(Notice::CloudFailed(text));
+                return;
+            }
+        };
+        // A record nobody can read may refer to any of them.
+        let Some(referenced) = self.referenced() else {
+            self.orphans.suspects.clear();
+            return;
+        };
+        let strays: Vec<Listed> = listed
+            .into_iter()
+            .filter(|one| self.is_ours(one) && !referenced.contains(&one.eni.id))
+            .collect();
+        let before = std::mem::take(&mut self.orphans.suspects);
+        self.orphans.suspects = strays
+            .iter()
+            .map(|one| {
+                let since = before.get(&one.eni.id).copied().unwrap_or(now);
+                (one.eni.id.clone(), since)
+            })
+            .collect();
+        for stray in strays {
+            self.judge_stray(now, &stray);
+        }
+        if std::mem::take(&mut self.orphans.again_soon) {
+            self.orphans.list_at = Some(now.after(LIST_SOON));
+        }
+    }
+
+    fn is_ours(&self, one: &Listed) -> bool {
+        let tags = &self.config.tags;
+        let tagged = tags
+            .iter()
+            .all(|(key, value)| one.eni.tags.get(key) == Some(value));
+        let kind = matches!(one.eni.kind, EniKind::Secondary | EniKind::Member);
+        !tags.is_empty() && tagged && kind
+    }
+
+    /// Every ENI a record names or a request of ours made; nothing when that cannot be told.
+    fn referenced(&self) -> Option<BTreeSet<EniId>> {
+        let mut all: BTreeSet<EniId> = BTreeSet::new();
+        for enis in self.unreadable.values() {
+            all.extend(enis.as_ref()?.iter().cloned());
+        }
+        for record in self.records.values() {
+            let made = record.allocations.iter().filter_map(|one| one.eni.as_ref());
+            all.extend(made.map(|eni| eni.id.clone()));
+            all.extend(record.attached.keys().cloned());
+        }
+        Some(all)
+    }
+
+    fn judge_stray(&mut self, now: Timestamp, stray: &Listed) {
+        let eni = &stray.eni;
+        let since = self.orphans.suspects.get(&eni.id).copied();
+        if since.is_none_or(|since| now.since(since) < CONFIRMED) {
+            return;
+        }
+        if let Some(pod) = self.pod_with(stray) {
+            if self.orphans.unrecorded.insert(eni.id.clone()) {
+                self.notice(Notice::Unrecorded(eni.id.clone(), pod));
+            }
+            return;
+        }
+        if self.orphans.in_flight >= COLLECT_MOST {
+            self.orphans.again_soon = true;
+            return;
+        }
+        let (doing, call) = match (eni.status, &eni.instance) {
+            (EniStatus::Available, _) => (Doing::Delete, Call::Delete(eni.id.clone())),
+            (EniStatus::InUse, Some(instance)) => (Doing::Detach, detach(stray, instance)),
+            _ => {
+                self.orphans.again_soon = true;
+                return;
+            }
+        };
+        let api = match doing {
+            Doing::Delete => Api::DeleteNetworkInterface,
+            _ => Api::DetachNetworkInterface,
+        };
+        if !self.may_call(now, api) {
+            self.orphans.again_soon = true;
+            return;
+        }
+        self.orphans.in_flight += 1;
+        self.orphans.again_soon |= doing == Doing::Detach;
+        let op = self.start(now, Op::Orphan(eni.id.clone(), doing));
+        self.emit(Action::Call(op, call));
+    }
+
+    fn pod_with(&self, stray: &Listed) -> Option<PodKey> {
+        let has = |address| stray.eni.addresses.iter().any(|ip| ip.address == address);
+        let mut pods = self.pods.iter().filter(|(_, pod)| !pod.pod.finished);
+        let found = pods.find(|(_, pod)| pod.addresses.iter().any(|address| has(*address)));
+        found.map(|(key, _)| key.clone())
+    }
+
+    pub(super) fn orphan_called(
+        &mut self,
+        eni: &EniId,
+        doing: Doing,
+        result: Result<Answer, Fault>,
+    ) {
+        self.orphans.in_flight = self.orphans.in_flight.saturating_sub(1);
+        match (result, doing) {
+            (Ok(_), Doing::Delete) => {
+                self.orphans.suspects.remove(eni);
+                self.notice(Notice::Collected(eni.clone()));
+            }
+            (Ok(_), _) => {}
+            (Err(fault), _) if fault.class == FaultClass::Gone => {
+                self.orphans.suspects.remove(eni);
+            }
+            (Err(fault), _) => {
+                let text = format!("taking {eni} away, which nothing refers to: {}", fault.text);
+                self.notice(Notice::CloudFailed(text));
+            }
+        }
+    }
+}
+
+fn detach(stray: &Listed, instance: &InstanceId) -> Call {
+    Call::Detach {
+        eni: stray.eni.id.clone(),
+        instance: instance.clone(),
+        trunk: stray.trunk.clone(),
+    }
+}

@@ -1,0 +1,32 @@
+//! Pods that a PodNetworking selects and that came by admission without its annotation: the webhook did
+//! not answer when they were created.
+
+use model::PodKey;
+
+use super::{Cluster, message::Notice};
+
+impl Cluster {
+    /// Tells of a pod that was overlooked: it keeps the network it got, and only its author can create it
+    /// again.
+    pub(super) fn overlook(&mut self, key: &PodKey) {
+        let Some(pod) = self.pods.get(key) else {
+            return;
+        };
+        if pod.exempt || pod.pod.finished || !pod.pod.networks.is_empty() {
+            return;
+        }
+        let Some(namespace) = self.namespaces.get(&key.namespace) else {
+            return;
+        };
+        let mut networkings = self.planes.values().map(|plane| &plane.networking);
+        let promised = networkings.find(|one| {
+            one.is_ready()
+                && one.selects(&pod.labels, namespace)
+                && (pod.pod.stable_name || !one.tenure.is_fixed())
+        });
+        if let Some(networking) = promised {
+            let name = networking.name.clone();
+            self.notice(Notice::Overlooked(key.clone(), name));
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! One pod name: when the planner is asked, and what its steps become.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use model::{
+    EniId, PodKey, Timestamp,
+    podeni::{Phase, PodEni},
+};
+
+use super::{
+    Cluster,
+    message::{Action, Doing, Notice, Parts, Store, Waiting, WriteFault},
+};
+use crate::{
+    podeni::{Observed, Plan, Progress, Step, plan},
+    retry::Backoff,
+};
+
+/// How long a write that was refused for its version waits for the watch to tell the newer one. The watch
+/// is late by milliseconds; past this it is broken, and trying again shows it.
+const STALE: Duration = Duration::from_secs(2);
+
+/// How long something must be waited for before people are told: a cold ENI takes about five seconds.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
+
+/// Between two sentences written into records. They wait behind every other write: at two a second a
+/// thousand waiting pods have theirs after eight minutes, and the API server hardly notices.
+const MESSAGE_GAP: Duration = Duration::from_millis(500);
+
+/// How often a record that somebody changes by hand is changed back before we give in: an endless fight
+/// with another controller would be worse than either's opinion.
+const UNDONE_MAX: u32 = 3;
+
+/// What is going on about one pod name.
+#[derive(Debug)]
+pub(super) struct Thread {
+    progress: Progress,
+    /// The UID of the record that `progress` is about.
+    of: String,
+    /// What was written last, or is being written.
+    last: Option<Store>,
+    writing: bool,
+    /// Since when the watch has owed us a newer version.
+    stale: Option<Timestamp>,
+    failures: u32,
+    not_before: Timestamp,
+    wake: Option<Timestamp>,
+    waiting: Option<Waiting>,
+    told: bool,
+    undone: u32,
+}
+
+impl Thread {
+    fn new(seed: u64) -> Self {
+        Self {
+            progress: Progress::new(seed),
+            of: String::new(),
+            last: None,
+            writing: false,
+            stale: None,
+            failures: 0,
+            not_before: Timestamp::EPOCH,
+            wake: None,
+            waiting: None,
+            told: false,
+            undone: 0,
+        }
+    }
+
+    pub(super) fn waiting(&self) -> Option<&Waiting> {
+        self.waiting.as_ref()
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        self.writing
+    }
+
+    /// What was learned about the record with this UID; nothing when the thread is about another by now.
+    pub(super) fn progress_of(&mut self, uid: &str) -> Option<&mut Progress> {
+        (self.of == uid).then_some(&mut self.progress)
+    }
+
+    fn note(&mut self, now: Timestamp, why: Option<String>) {
+        match (why, &mut self.waiting) {
+            (None, waiting) => {
+                *waiting = None;
+                self.told = false;
+            }
+            (Some(why), Some(waiting)) if waiting.why == why => {}
+            // Another reason is no new wait: a pod that waits for one thing after the other has waited
+            // since the first.
+            (Some(why), Some(waiting)) => {
+                waiting.why = why;
+                self.told = false;
+            }
+            (Some(why), none) => *none = Some(Waiting { why, since: now }),
+        }
+    }
+}
+
+impl Cluster {
+    /// Asks the planner about one name and does what it says, until there is nothing to be done now.
+    pub(super) fn advance(&mut self, now: Timestamp, key: &PodKey) {
+        if !self.records.contains_key(key) && !self.pods.contains_key(key) {
+            self.forget(key);
+            return;
+        }
+        if self.unreadable.contains_key(key) {
+            return;
+        }
+        let record = self.records.get(key);
+        let uid = record.map(|record| record.uid.clone()).unwrap_or_default();
+        let thread = self
+            .threads
+            .entry(key.clone())
+            .or_insert_with(|| Thread::new(self.dice.roll()));
+        if thread.of != uid {
+            (thread.progress, thread.of) = (Progress::new(self.dice.roll()), uid);
+        }
+        if thread.writing {
+            return;
+        }
+        let stale = thread.stale.map(|since| since.after(STALE));
+        let rests = stale.into_iter().chain([thread.not_before]).max();
+        if let Some(until) = rests.filter(|until| *until > now) {
+            self.wake(key, Some(until));
+            return;
+        }
+        thread.stale = None;
+        let pod = self.pods.get(key).map(|pod| &pod.pod);
+        let node = pod.and_then(|pod| self.nodes.get(pod.node.as_ref()?));
+        let seen = Observed {
+            pod,
+            node,
+            record,
+            vswitches: self.vswitches.known(),
+        };
+        let Plan { step, why } = plan(now, &seen, &thread.progress);
+        thread.note(now, why);
+        self.carry(now, key, step);
+    }
+
+    fn carry(&mut self, now: Timestamp, key: &PodKey, step: Step) {
+        let uid = self.records.get(key).map(|record| record.uid.clone());
+        let uid = uid.unwrap_or_default();
+        match step {
+            Step::Wait(until) => self.rest(now, key, until),
+            Step::Create(record) => self.store(key, Store::Create(record)),
+            Step::Write(record) => {
+                let parts = self
+                    .records
+                    .get(key)
+                    .map_or(Parts::BOTH, |old| Parts::of(old, &record));
+                self.store(key, Store::Write(record, parts));
+            }
+            Step::Delete => self.store(key, Store::Delete(uid)),
+            Step::LetGo => self.store(key, Store::LetGo(uid)),
+            Step::Call(calls) => {
+                for call in calls {
+                    self.place(now, key, &uid, call);
+                }
+                self.rest(now, key, None);
+            }
+        }
+    }
+
+    fn store(&mut self, key: &PodKey, store: Store) {
+        self.wake(key, None);
+        if let Some(thread) = self.threads.get_mut(key) {
+            (thread.last, thread.writing) = (Some(store.clone()), true);
+        }
+        self.emit(Action::Store(key.clone(), store));
+    }
+
+    /// Nothing can be done before `until`, or before something happens; but people are told in time.
+    fn rest(&mut self, now: Timestamp, key: &PodKey, until: Option<Timestamp>) {
+        let tell = self.threads.get(key).and_then(|thread| {
+            let waiting = thread.waiting.as_ref().filter(|_| !thread.told)?;
+            Some(waiting.since.after(TOLD_AFTER))
+        });
+        match tell {
+            Some(at) if at <= now => {
+                self.tell(key);
+                self.wake(key, until);
+            }
+            tell => self.wake(key, tell.into_iter().chain(until).min()),
+        }
+    }
+
+    fn tell(&mut self, key: &PodKey) {
+        let Some(thread) = self.threads.get_mut(key) else {
+            return;
+        };
+        thread.told = true;
+        let why = thread.waiting.as_ref().map(|waiting| waiting.why.clone());
+        if let Some(why) = why {
+            self.notice(Notice::Waiting(key.clone(), why));
+            self.messages.push_back(key.clone());
+        }
+    }
+
+    /// Writes the sentences of records that wait, one at a time.
+    pub(super) fn drive_messages(&mut self, now: Timestamp) {
+        while self.message_next <= now
+            && let Some(key) = self.messages.pop_front()
+        {
+            let idle = |thread: &&Thread| !thread.is_writing() && thread.stale.is_none();
+            let thread = self.threads.get(&key).filter(idle);
+            let why = thread.and_then(|thread| Some(thread.waiting.as_ref()?.why.clone()));
+            let (Some(record), Some(why)) = (self.records.get(&key), why) else {
+                continue;
+            };
+            if record.message == why {
+                continue;
+            }
+            let mut next = record.clone();
+            next.message = why;
+            self.message_next = now.after(MESSAGE_GAP);
+            let parts = Parts {
+                spec: false,
+                status: true,
+            };
+            self.store(&key, Store::Write(Box::new(next), parts));
+        }
+    }
+
+    fn wake(&mut self, key: &PodKey, at: Option<Timestamp>) {
+        let Some(thread) = self.threads.get_mut(key) else {
+            return;
+        };
+        if let Some(before) = std::mem::replace(&mut thread.wake, at) {
+            self.wakes.remove(&(before, key.clone()));
+        }
+        if let Some(at) = at {
+            self.wakes.insert((at, key.clone()));
+        }
+    }
+
+    fn forget(&mut self, key: &PodKey) {
+        self.wake(key, None);
+        self.threads.remove(key);
+    }
+
+    /// The watch told of a record.
+    pub(super) fn record_seen(&mut self, now: Timestamp, key: PodKey, record: Option<PodEni>) {
+        self.unreadable.remove(&key);
+        let known = self.records.get(&key);
+        match record {
+            Some(record) if known.is_some_and(|known| older(&record, known)) => return,
+            Some(record) => {
+                let before = known.filter(|known| known.uid == record.uid).cloned();
+                self.records.insert(key.clone(), record);
+                if let Some(before) = before {
+                    self.undo(now, &key, before);
+                }
+            }
+            None => drop(self.records.remove(&key)),
+        }
+        if let Some(thread) = self.threads.get_mut(&key) {
+            thread.stale = None;
+        }
+        self.think(key);
+    }
+
+    /// Brings a record back that somebody changed by hand: what is in it is what the cloud was asked for.
+    fn undo(&mut self, now: Timestamp, key: &PodKey, before: PodEni) {
+        let (Some(thread), Some(found)) = (self.threads.get_mut(key), self.records.get(key)) else {
+            return;
+        };
+        let ours = match &thread.last {
+            Some(Store::Write(record, _) | Store::Create(record)) => {
+                written_by(found, record, &before)
+            }
+            _ => false,
+        };
+        if ours || found.deleting || same(found, &before) || thread.undone >= UNDONE_MAX {
+            return;
+        }
+        thread.undone += 1;
+        let mut back = before;
+        back.version.clone_from(&found.version);
+        (back.deleting, back.held) = (found.deleting, found.held);
+        back.message =
+            "this record is kept by the control plane: a change by hand was taken back".into();
+        let why = format!(
+            "a change by hand was taken back; to give its addresses up delete it ({})",
+            difference(found, &back)
+        );
+        if !thread.writing {
+            let parts = Parts::of(found, &back);
+            self.store(key, Store::Write(Box::new(back), parts));
+        } else {
+            // Our own write is refused for its version now, and what it was made from is what we know.
+            thread.stale = Some(now);
+        }
+        self.notice(Notice::Undone(key.clone(), why));
+    }
+
+    /// The watch told of a record nobody can read.
+    pub(super) fn unreadable(&mut self, key: PodKey, enis: Option<BTreeSet<EniId>>, why: String) {
+        self.records.remove(&key);
+        self.unreadable.insert(key.clone(), enis);
+        self.notice(Notice::Unreadable(key, why));
+    }
+
+    /// A write of a record ended.
+    pub(super) fn written(
+        &mut self,
+        now: Timestamp,
+        key: PodKey,
+        result: Result<Option<Box<PodEni>>, WriteFault>,
+    ) {
+        let seed = self.dice.roll();
+        let Some(thread) = self.threads.get_mut(&key) else {
+            return;
+        };
+        let Some(store) = thread.last.clone().filter(|_| thread.writing) else {
+            return;
+        };
+        thread.writing = false;
+        match result {
+            Ok(after) => {
+                (thread.failures, thread.stale) = (0, None);
+                if let (Store::Create(_), Some(record)) = (&store, &after) {
+                    thread.of.clone_from(&record.uid);
+                    thread.progress = Progress::new(seed);
+                    thread.progress.born();
+                }
+                let before = match after {
+                    Some(record) => self.records.insert(key.clone(), *record),
+                    None => self.records.remove(&key),
+                };
+                self.tell_done(&key, before.as_ref(), &store);
+            }
+            Err(WriteFault::Stale) => thread.stale = Some(now),
+            Err(WriteFault::Failed(why)) => {
+                thread.failures += 1;
+                let failures = thread.failures;
+                thread.not_before = now.after(Backoff::CLOUD.wait(failures, &mut self.dice));
+                self.notice(Notice::StoreFailed(key.clone(), why));
+            }
+        }
+        self.think(key);
+    }
+
+    /// Tells of what the write says was reached.
+    fn tell_done(&mut self, key: &PodKey, before: Option<&PodEni>, store: &Store) {
+        let record = match store {
+            Store::Write(record, _) => record,
+            // The last thing that happens to a record: its ENIs are gone.
+            Store::LetGo(_) => {
+                let enis = before.into_iter().flat_map(enis).collect::<Vec<_>>();
+                for eni in enis {
+                    self.notice(Notice::Did(key.clone(), Doing::Delete, eni));
+                }
+                return;
+            }
+            Store::Create(_) | Store::Delete(_) => return,
+        };
+        let phase = before.map(|before| before.phase);
+        let doing = match record.phase {
+            reached if Some(reached) == phase => return,
+            Phase::Bind => Doing::Attach,
+            Phase::Unbind => Doing::Detach,
+            Phase::Initial | Phase::Binding | Phase::Detaching | Phase::Deleting => return,
+        };
+        for eni in enis(record) {
+            self.notice(Notice::Did(key.clone(), doing, eni));
+        }
+    }
+}
+
+fn enis(record: &PodEni) -> impl Iterator<Item = EniId> + '_ {
+    let made = record.allocations.iter().filter_map(|one| one.eni.as_ref());
+    made.map(|eni| eni.id.clone())
+}
+
+/// Whether the watch is behind what a write of ours was answered with. Versions are counted up by every
+/// API server there is; one that cannot be read as a number is taken as it comes, and a write on it is
+/// refused if it was old.
+fn older(record: &PodEni, known: &PodEni) -> bool {
+    let number = |record: &PodEni| record.version.parse::<u64>().ok();
+    record.uid == known.uid
+        && number(record)
+            .zip(number(known))
+            .is_some_and(|(a, b)| a < b)
+}
+
+/// Whether nothing differs that only we write.
+fn same(one: &PodEni, other: &PodEni) -> bool {
+    !Parts::of(one, other).spec && status(one) == status(other)
+}
+
+/// Whether `found` is what a write of `wanted` over `before` makes, or the first half of it.
+fn written_by(found: &PodEni, wanted: &PodEni, before: &PodEni) -> bool {
+    let reached = status(found);
+    !Parts::of(found, wanted).spec && (reached == status(wanted) || reached == status(before))
+}
+
+type Status<'a> = (
+    Phase,
+    &'a Option<model::InstanceId>,
+    &'a Option<EniId>,
+    &'a std::collections::BTreeMap<EniId, model::podeni::Attached>,
+    Option<Timestamp>,
+);
+
+fn status(record: &PodEni) -> Status<'_> {
+    let PodEni {
+        phase,
+        instance,
+        trunk,
+        attached,
+        last_seen,
+        ..
+    } = record;
+    (*phase, instance, trunk, attached, *last_seen)
+}
+
+fn difference(found: &PodEni, back: &PodEni) -> &'static str {
+    match Parts::of(found, back).spec {
+        true => "its spec was changed",
+        false => "its status was changed",
+    }
+}
+
+impl Parts {
+    const BOTH: Self = Self {
+        spec: true,
+        status: true,
+    };
+
+    /// The parts in which two states of one record differ.
+    fn of(old: &PodEni, new: &PodEni) -> Self {
+        let spec = |record: &PodEni| {
+            let PodEni {
+                pod,
+                node,
+                zone,
+                allocations,
+                ..
+            } = record.clone();
+            (pod, node, zone, allocations)
+        };
+        Self {
+            spec: spec(old) != spec(new),
+            status: status(old) != status(new) || old.message != new.message,
+        }
+    }
+}
