@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use model::{EniId, InstanceId, Mac};
 use serde::{Deserialize, Serialize};
 
+use crate::state::Ride;
+
 /// One change of the network that a call or the passing of time brought about.
 ///
 /// Effects come in the order in which they happened and are complete: whoever applies all of them
@@ -25,7 +27,21 @@ pub enum Effect {
         /// Whether the fabric drops packets whose source the ENI does not own.
         source_dest_check: bool,
     },
-    /// A detach is complete, or the instance was released: the link is gone.
+    /// An ENI has become a trunk's member: its packets are those of the trunk's link under its VLAN.
+    PlugMember {
+        /// The ENI.
+        eni: EniId,
+        /// Its Ethernet address, which no link of the instance has.
+        mac: Mac,
+        /// The instance of the trunk.
+        instance: InstanceId,
+        /// The trunk ENI and the VLAN there.
+        ride: Ride,
+        /// As for [`Effect::Plug`].
+        source_dest_check: bool,
+    },
+    /// A detach is complete, or the instance was released: the link is gone, or the member has left
+    /// its trunk. Members leave before their trunk does.
     Unplug {
         /// The ENI.
         eni: EniId,

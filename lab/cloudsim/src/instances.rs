@@ -165,5 +165,6 @@ fn primary(
         delete_on_release: true,
         source_dest_check,
         instance: Some(instance.id.clone()),
+        ride: None,
     }
 }

@@ -45,4 +45,4 @@ pub use metadata::{MetadataRequest, MetadataResponse};
 pub use region::Region;
 pub use request::{ApiRequest, ApiResponse, Delivery};
 pub use snapshot::{EniView, RegionSnapshot, VSwitchView};
-pub use state::{Instance, InstanceSpec};
+pub use state::{Instance, InstanceSpec, Ride};

@@ -191,7 +191,7 @@ fn value(
     }
 }
 
-/// ENIs that metadata shows the instance now, as they were a lag ago.
+/// ENIs that metadata shows the instance now, as they were a lag ago. Members are no links of it.
 fn attached<'a>(
     world: &'a World,
     now: Timestamp,
@@ -201,7 +201,7 @@ fn attached<'a>(
     world.history.view(now, lag).filter(|eni| {
         // An ENI on its way off is still there for the guest until it is gone.
         let on = matches!(eni.status, EniStatus::InUse | EniStatus::Detaching);
-        on && eni.instance.as_ref() == Some(&instance.id)
+        on && eni.ride.is_none() && eni.instance.as_ref() == Some(&instance.id)
     })
 }
 

@@ -65,9 +65,9 @@ pub(crate) fn described_eni(config: &RegionConfig, eni: &Eni) -> Value {
         EniStatus::Available | EniStatus::Deleting => json!({}),
         _ => json!({
             "InstanceId": instance,
-            "DeviceIndex": 0,
+            "DeviceIndex": eni.ride.as_ref().map_or(0, |ride| ride.vlan),
             "NetworkCardIndex": 0,
-            "TrunkNetworkInterfaceId": "",
+            "TrunkNetworkInterfaceId": eni.ride.as_ref().map_or("", |ride| ride.trunk.as_str()),
         }),
     };
     body.insert("InstanceId".into(), instance.into());

@@ -9,7 +9,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    state::{Eni, Instance},
+    state::{Eni, Instance, Ride},
     world::World,
 };
 
@@ -18,7 +18,7 @@ use crate::{
 pub struct EniView {
     /// Its id.
     pub id: EniId,
-    /// Primary, Secondary or Trunk.
+    /// Primary, Secondary, Trunk, or Member while it is on a trunk.
     pub kind: EniKind,
     /// Where it is in its life.
     pub status: EniStatus,
@@ -30,6 +30,8 @@ pub struct EniView {
     pub zone: ZoneId,
     /// The instance it is attached to, or on its way to or from.
     pub instance: Option<InstanceId>,
+    /// Where it rides while it is a member.
+    pub ride: Option<Ride>,
     /// Its primary address.
     pub primary: Ipv4Addr,
     /// Its secondary addresses.
@@ -84,6 +86,7 @@ pub(crate) fn of(world: &World) -> RegionSnapshot {
         vswitch: eni.vswitch.clone(),
         zone: eni.zone.clone(),
         instance: eni.instance.clone(),
+        ride: eni.ride.clone(),
         primary: eni.primary,
         secondary: eni.secondary.iter().copied().collect(),
         prefixes: eni.prefixes.iter().copied().collect(),

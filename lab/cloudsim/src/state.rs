@@ -57,6 +57,15 @@ pub struct Instance {
     pub created: Timestamp,
 }
 
+/// A member ENI's place on its trunk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ride {
+    /// The trunk ENI.
+    pub trunk: EniId,
+    /// The VLAN that carries the member's packets there, 1 to 4094.
+    pub vlan: u16,
+}
+
 /// An ENI in every detail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Eni {
@@ -80,6 +89,8 @@ pub(crate) struct Eni {
     pub(crate) source_dest_check: bool,
     /// The instance it is attached to, or on its way to or from.
     pub(crate) instance: Option<InstanceId>,
+    /// Where it rides while it is a member.
+    pub(crate) ride: Option<Ride>,
 }
 
 impl Eni {

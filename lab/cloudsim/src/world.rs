@@ -5,6 +5,7 @@
 
 mod addresses;
 mod life;
+mod members;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -182,12 +183,23 @@ impl World {
         let Some(instance) = eni.instance.clone() else {
             return;
         };
-        self.effects.push_back(Effect::Plug {
-            eni: id.clone(),
-            mac: eni.mac,
-            instance,
-            primary: eni.kind == EniKind::Primary,
-            source_dest_check: eni.source_dest_check,
+        let (mac, source_dest_check) = (eni.mac, eni.source_dest_check);
+        let eni_id = id.clone();
+        self.effects.push_back(match eni.ride.clone() {
+            Some(ride) => Effect::PlugMember {
+                eni: eni_id,
+                mac,
+                instance,
+                ride,
+                source_dest_check,
+            },
+            None => Effect::Plug {
+                eni: eni_id,
+                mac,
+                instance,
+                primary: eni.kind == EniKind::Primary,
+                source_dest_check,
+            },
         });
     }
 }

@@ -131,11 +131,6 @@ fn attach_refuses_what_the_cloud_refuses() {
         lab.refused("AttachNetworkInterface", &third),
         code(403, "EniPerInstanceLimitExceeded")
     );
-    let member = [third[0], third[1], ("TrunkNetworkInstanceId", "eni-x")];
-    assert_eq!(
-        lab.refused("AttachNetworkInterface", &member),
-        code(400, "UnsupportedParameter")
-    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use cloudsim::{Effect, RunError, instance_type};
+use cloudsim::{Effect, Ride, RunError, instance_type};
 use model::{EniId, EniKind, EniStatus, InstanceId};
 use support::{ECS, Lab};
 
@@ -48,6 +48,7 @@ impl Random {
 struct Wires {
     owners: BTreeMap<IpAddr, EniId>,
     links: BTreeMap<EniId, InstanceId>,
+    rides: BTreeMap<EniId, Ride>,
 }
 
 impl Wires {
@@ -64,7 +65,22 @@ impl Wires {
             Effect::Plug { eni, instance, .. } => {
                 assert_eq!(self.links.insert(eni, instance), None)
             }
-            Effect::Unplug { eni, instance } => assert_eq!(self.links.remove(&eni), Some(instance)),
+            Effect::PlugMember {
+                eni,
+                instance,
+                ride,
+                ..
+            } => {
+                assert_eq!(self.links.get(&ride.trunk), Some(&instance));
+                assert_eq!(self.links.insert(eni.clone(), instance), None);
+                self.rides.insert(eni, ride);
+            }
+            Effect::Unplug { eni, instance } => {
+                assert_eq!(self.links.remove(&eni), Some(instance));
+                self.rides.remove(&eni);
+                let left = self.rides.values().find(|ride| ride.trunk == eni);
+                assert_eq!(left, None, "members leave first");
+            }
             Effect::SourceDestCheck { .. } => {}
         }
     }
@@ -91,6 +107,9 @@ fn check(lab: &mut Lab, wires: &mut Wires) {
             eni.instance.as_ref().filter(|_| plugged),
             "{eni:?}"
         );
+        let ride = eni.ride.as_ref();
+        assert_eq!(wires.rides.get(&eni.id), ride.filter(|_| plugged));
+        assert_eq!(ride.is_some(), eni.kind == EniKind::Member, "{eni:?}");
         assert_eq!(
             eni.instance.is_some(),
             !matches!(eni.status, EniStatus::Available | EniStatus::Deleting)
@@ -131,12 +150,16 @@ fn check(lab: &mut Lab, wires: &mut Wires) {
             .iter()
             .filter(|eni| eni.instance.as_ref() == Some(&instance.id))
             .collect();
+        let rides: Vec<_> = on.iter().filter_map(|eni| eni.ride.as_ref()).collect();
+        let (members, links) = (rides.len(), on.len() - rides.len());
+        let most = (limits.enis, limits.enis_total - limits.enis);
         assert!(
-            on.len() <= limits.enis as usize,
-            "{} ENIs on a {}",
-            on.len(),
+            links <= most.0 as usize && members <= most.1 as usize,
+            "{links} ENIs and {members} members on a {}",
             instance.instance_type
         );
+        let vlans: BTreeSet<_> = rides.iter().map(|ride| (&ride.trunk, ride.vlan)).collect();
+        assert_eq!(vlans.len(), members, "a VLAN is one member's");
         assert_eq!(
             on.iter().filter(|eni| eni.kind == EniKind::Primary).count(),
             1
@@ -178,7 +201,34 @@ fn step(lab: &mut Lab, random: &mut Random) {
     let (address, count) = (random.pick(&held), (1 + random.below(7)).to_string());
     let vswitch = ["vsw-bp1labh", "vsw-bp1labi"][random.below(2)];
     let id = ("NetworkInterfaceId", eni.as_str());
-    let call: (&str, Vec<(&str, &str)>) = match random.below(15) {
+    let trunks = snapshot.enis.iter().filter(|it| it.kind == EniKind::Trunk);
+    let trunks: Vec<String> = trunks.map(|eni| eni.id.to_string()).collect();
+    let trunk = random.pick(&trunks);
+    let under = |id: &str| snapshot.enis.iter().find(|it| it.id.as_str() == id);
+    let host = under(&trunk).and_then(|trunk| trunk.instance.as_ref());
+    let host = host.map_or(instance.as_str(), InstanceId::as_str);
+    let riding = ("TrunkNetworkInstanceId", trunk.as_str());
+    let call: (&str, Vec<(&str, &str)>) = match random.below(21) {
+        15 => (
+            "CreateNetworkInterface",
+            vec![
+                ("VSwitchId", vswitch),
+                ("SecurityGroupId", "sg-bp1lab"),
+                ("InstanceType", "Trunk"),
+            ],
+        ),
+        16 => (
+            "AttachNetworkInterface",
+            vec![("NetworkInterfaceId", &trunk), ("InstanceId", &instance)],
+        ),
+        17..=19 => (
+            "AttachNetworkInterface",
+            vec![id, ("InstanceId", host), riding],
+        ),
+        20 => (
+            "DetachNetworkInterface",
+            vec![id, ("InstanceId", host), riding],
+        ),
         0 | 1 => (
             "CreateNetworkInterface",
             vec![
@@ -243,6 +293,7 @@ fn step(lab: &mut Lab, random: &mut Random) {
 
 #[test]
 fn the_laws_hold_whatever_is_called() {
+    let mut rode = 0;
     for seed in 0..SEEDS {
         eprintln!("seed {seed}");
         let mut lab = Lab::with(|config| {
@@ -255,8 +306,10 @@ fn the_laws_hold_whatever_is_called() {
         for _ in 0..CALLS {
             step(&mut lab, &mut random);
             check(&mut lab, &mut wires);
+            rode += wires.rides.len();
         }
     }
+    assert!(rode > 100, "members were on trunks {rode} times");
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Oracle {
                     self.fail("a pod keeps its address", text);
                 }
             }
-            Effect::Plug { eni, instance, .. } => {
+            Effect::Plug { eni, instance, .. } | Effect::PlugMember { eni, instance, .. } => {
                 self.plugged.insert(eni.clone(), instance.clone());
             }
             Effect::Unplug { eni, .. } => {

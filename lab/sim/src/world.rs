@@ -339,7 +339,11 @@ impl World {
                         self.soon(5, Event::Links(node, life));
                     }
                 }
-                Effect::Own { .. } | Effect::Disown { .. } | Effect::SourceDestCheck { .. } => {}
+                // A member has no link.
+                Effect::PlugMember { .. }
+                | Effect::Own { .. }
+                | Effect::Disown { .. }
+                | Effect::SourceDestCheck { .. } => {}
             }
         }
         let due = self.cloud.region.deadline();

@@ -1,43 +1,41 @@
 //! AttachNetworkInterface, DetachNetworkInterface, DeleteNetworkInterface.
 
-use model::Timestamp;
+use model::{EniId, InstanceId, Timestamp};
 
 use super::{Body, check_region};
 use crate::{params::Params, refusal::Outcome, world::World};
 
-/// Trunk members ride on these; the API page calls them not yet available.
-const NOT_OFFERED: [&str; 1] = ["TrunkNetworkInstanceId"];
+/// Which ENI, which instance, and for a member which trunk.
+type Named = (EniId, InstanceId, Option<EniId>);
 
 pub(super) fn attach(world: &mut World, now: Timestamp, params: &Params) -> Outcome<Body> {
     check_region(world, params)?;
-    params.refuse(&NOT_OFFERED)?;
     // No type of the region has more than one network card.
     params.number("NetworkCardIndex", 0..=0)?;
-    let (eni, instance) = (
-        params.required("NetworkInterfaceId")?,
-        params.required("InstanceId")?,
-    );
-    let (eni, instance) = (
-        world.eni(eni)?.id.clone(),
-        world.instance(instance)?.id.clone(),
-    );
-    world.attach(now, &eni, &instance)?;
+    let (eni, instance, trunk) = named(world, params)?;
+    world.attach(now, &eni, &instance, trunk.as_ref())?;
     Ok(Body::new())
 }
 
 pub(super) fn detach(world: &mut World, now: Timestamp, params: &Params) -> Outcome<Body> {
     check_region(world, params)?;
-    params.refuse(&NOT_OFFERED)?;
+    let (eni, instance, trunk) = named(world, params)?;
+    world.detach(now, &eni, &instance, trunk.as_ref())?;
+    Ok(Body::new())
+}
+
+fn named(world: &World, params: &Params) -> Outcome<Named> {
     let (eni, instance) = (
         params.required("NetworkInterfaceId")?,
         params.required("InstanceId")?,
     );
-    let (eni, instance) = (
+    let trunk = params.text("TrunkNetworkInstanceId");
+    let trunk = trunk.map(|trunk| world.eni(trunk).map(|eni| eni.id.clone()));
+    Ok((
         world.eni(eni)?.id.clone(),
         world.instance(instance)?.id.clone(),
-    );
-    world.detach(now, &eni, &instance)?;
-    Ok(Body::new())
+        trunk.transpose()?,
+    ))
 }
 
 pub(super) fn delete(world: &mut World, now: Timestamp, params: &Params) -> Outcome<Body> {

@@ -90,6 +90,7 @@ pub(super) fn create(world: &mut World, now: Timestamp, params: &Params) -> Outc
         delete_on_release,
         source_dest_check: source_dest_check.unwrap_or(world.config.source_dest_check),
         instance: None,
+        ride: None,
     };
     let body = render::created_eni(&world.config, &eni);
     world.add(now, eni);

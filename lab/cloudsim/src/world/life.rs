@@ -1,8 +1,8 @@
 //! The states of an ENI: attaching, in use, detaching, gone.
 
-use model::{EniId, EniKind, EniStatus, InstanceId, Timestamp};
+use model::{EniId, EniKind, EniStatus, InstanceId, InstanceLimits, Timestamp};
 
-use super::{Due, World};
+use super::{Due, World, members::rides_on};
 use crate::{
     effect::Effect,
     refusal::{Outcome, Refusal},
@@ -10,11 +10,13 @@ use crate::{
 };
 
 impl World {
+    /// Starts to attach an ENI to an instance, or to a trunk of that instance.
     pub(crate) fn attach(
         &mut self,
         now: Timestamp,
         eni: &EniId,
         instance: &InstanceId,
+        trunk: Option<&EniId>,
     ) -> Outcome<()> {
         let (eni, host) = (self.eni(eni.as_str())?, self.instance(instance.as_str())?);
         if !matches!(eni.kind, EniKind::Secondary | EniKind::Trunk) {
@@ -27,27 +29,41 @@ impl World {
         let Some(limits) = self.type_of(instance).map(|t| t.limits) else {
             return Err(Refusal::no_instance(instance));
         };
-        if self.enis_of(instance).count() >= limits.enis as usize {
-            return Err(Refusal::too_many_on_instance(instance, limits.enis));
-        }
         if eni.places() > limits.ipv4_per_eni as usize {
             return Err(Refusal::too_many_addresses(&eni.id, limits.ipv4_per_eni));
         }
-        // Unconfirmed: one trunk an instance, and only where the type offers trunks.
-        let second_trunk = || {
-            self.enis_of(instance)
-                .any(|other| other.kind == EniKind::Trunk)
+        let ride = match trunk {
+            Some(trunk) => Some(self.ride(eni, instance, trunk, &limits)?),
+            None => {
+                self.place(eni, instance, &limits)?;
+                None
+            }
         };
-        if eni.kind == EniKind::Trunk && (!limits.trunk || second_trunk()) {
-            return Err(Refusal::eni_kind(&eni.id, kind_word(eni.kind)));
-        }
         let id = eni.id.clone();
         self.change(now, &id, |eni| {
             eni.status = EniStatus::Attaching;
             eni.instance = Some(instance.clone());
+            if ride.is_some() {
+                eni.kind = EniKind::Member;
+            }
+            eni.ride = ride;
         });
         self.later(now.after(self.config.timing.attach), Due::Attached(id));
         self.advance(now);
+        Ok(())
+    }
+
+    /// Whether an instance can take an ENI with a link of its own.
+    fn place(&self, eni: &Eni, instance: &InstanceId, limits: &InstanceLimits) -> Outcome<()> {
+        let linked = || self.enis_of(instance).filter(|other| other.ride.is_none());
+        if linked().count() >= limits.enis as usize {
+            return Err(Refusal::too_many_on_instance(instance, limits.enis));
+        }
+        // Unconfirmed: one trunk an instance, and only where the type offers trunks.
+        let second_trunk = || linked().any(|other| other.kind == EniKind::Trunk);
+        if eni.kind == EniKind::Trunk && (!limits.trunk || second_trunk()) {
+            return Err(Refusal::eni_kind(&eni.id, kind_word(eni.kind)));
+        }
         Ok(())
     }
 
@@ -56,6 +72,7 @@ impl World {
         now: Timestamp,
         eni: &EniId,
         instance: &InstanceId,
+        trunk: Option<&EniId>,
     ) -> Outcome<()> {
         let (eni, host) = (self.eni(eni.as_str())?, self.instance(instance.as_str())?);
         if eni.kind == EniKind::Primary {
@@ -68,6 +85,7 @@ impl World {
                 "the instance the ENI is attached to",
             ));
         }
+        rides_on(eni, trunk)?;
         let id = eni.id.clone();
         self.change(now, &id, |eni| eni.status = EniStatus::Detaching);
         self.later(now.after(self.config.timing.detach), Due::Detached(id));
@@ -88,8 +106,12 @@ impl World {
         Ok(())
     }
 
-    /// Takes an ENI off its instance, whatever it was doing; its pending transition is void.
+    /// Takes an ENI off its instance, whatever it was doing; its pending transition is void. A trunk's
+    /// members go first.
     pub(crate) fn unplug(&mut self, now: Timestamp, id: &EniId) {
+        for member in self.members_of(id) {
+            self.unplug(now, &member);
+        }
         self.due.retain(|_, due| match due {
             Due::Attached(eni) | Due::Detached(eni) | Due::Deleted(eni) => eni != id,
         });
@@ -102,6 +124,9 @@ impl World {
         self.change(now, id, |eni| {
             eni.status = EniStatus::Available;
             eni.instance = None;
+            if eni.ride.take().is_some() {
+                eni.kind = EniKind::Secondary;
+            }
         });
     }
 
@@ -120,7 +145,7 @@ impl World {
     }
 }
 
-fn wants(eni: &Eni, wanted: EniStatus) -> Outcome<()> {
+pub(super) fn wants(eni: &Eni, wanted: EniStatus) -> Outcome<()> {
     if eni.status == wanted {
         return Ok(());
     }
