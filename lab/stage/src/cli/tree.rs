@@ -17,7 +17,11 @@ pub(crate) fn tree(document: &Value) -> String {
         lines.push(format!("{what} {ready}, agent {agent}"));
         for eni in list(&node["enis"]) {
             let what = fields(eni, &["link", "id", "kind", "status", "mac"]);
-            lines.push(format!("  {what}"));
+            let ride = &eni["ride"];
+            lines.push(match ride.is_null() {
+                true => format!("  {what}"),
+                false => format!("  {what} on {}", fields(ride, &["trunk", "vlan"])),
+            });
             lines.push(address(document, &eni["primary"], " (primary)"));
             let secondary = list(&eni["secondary"]);
             lines.extend(secondary.map(|ip| address(document, ip, "")));

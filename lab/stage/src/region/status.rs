@@ -93,6 +93,7 @@ impl Cloud {
             "primary": eni.primary,
             "secondary": eni.secondary,
             "prefixes": eni.prefixes,
+            "ride": eni.ride,
             "link": self.links.get(id),
             "counters": self.counters.get(id),
         })

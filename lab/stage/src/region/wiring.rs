@@ -14,7 +14,7 @@ use cloudsim::Effect;
 use model::{EniId, InstanceId, Mac};
 use tokio::sync::watch;
 
-use crate::fabric::{Fabric, FabricError, Port};
+use crate::fabric::{Fabric, FabricError, Member, Port};
 
 /// Failures kept; the first ones tell what went wrong.
 const FAILURES_MAX: usize = 20;
@@ -116,6 +116,19 @@ impl Wiring {
                 source_dest_check,
                 ..
             } => self.plug(eni, *mac, instance, *source_dest_check),
+            Effect::PlugMember {
+                eni,
+                mac,
+                ride,
+                source_dest_check,
+                ..
+            } => Ok(self.fabric.plug_member(Member {
+                eni: eni.to_string(),
+                mac: *mac,
+                trunk: ride.trunk.to_string(),
+                vlan: ride.vlan,
+                source_dest_check: *source_dest_check,
+            })?),
             Effect::Unplug { eni, .. } => {
                 self.lock().links.remove(eni);
                 Ok(self.fabric.unplug(eni.as_str())?)
