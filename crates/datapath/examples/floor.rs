@@ -65,17 +65,22 @@ fn plan(number: u32, pod: &str) -> Result<PodNet, Failure> {
         host_rules: vec![
             Rule {
                 priority: 512,
+                came_by: None,
+                unmarked: 0,
                 from: None,
                 to: Some(address),
                 table: TABLE_MAIN,
             },
             Rule {
                 priority: 2048,
+                came_by: None,
+                unmarked: 0,
                 from: Some(address),
                 to: None,
                 table: 1003,
             },
         ],
+        tags: Vec::new(),
         veth: VethPair {
             host,
             host_mac: mac(1),

@@ -290,6 +290,7 @@ mod tests {
                 link: link.clone(),
                 onlink: true,
             }],
+            tags: None,
             link,
         }
     }

@@ -218,6 +218,8 @@ pub(crate) fn rule(message: &RouteNetlinkMessage) -> Option<Rule> {
     }
     let mut rule = Rule {
         priority: 0,
+        came_by: None,
+        unmarked: 0,
         from: None,
         to: None,
         table: u32::from(header.table),
@@ -228,6 +230,9 @@ pub(crate) fn rule(message: &RouteNetlinkMessage) -> Option<Rule> {
             RuleAttribute::Table(table) => rule.table = *table,
             RuleAttribute::Source(ip) => rule.from = Some(IpNet::new(*ip, header.src_len).ok()?),
             RuleAttribute::Destination(ip) => rule.to = Some(IpNet::new(*ip, header.dst_len).ok()?),
+            RuleAttribute::Iifname(name) => rule.came_by = Some(InterfaceName::new(name).ok()?),
+            // Without a mark, which is `None` below: these bits must be clear.
+            RuleAttribute::FwMask(bits) => rule.unmarked = *bits,
             // Every rule carries these two; u32::MAX is "no limit".
             RuleAttribute::Protocol(_) | RuleAttribute::SuppressPrefixLen(u32::MAX) => {}
             _ => return None,

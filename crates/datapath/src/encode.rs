@@ -212,6 +212,17 @@ pub(crate) fn rule_in_any_table(plan: &Rule) -> Result<RuleMessage> {
         RuleAttribute::Priority(plan.priority),
         RuleAttribute::Protocol(OURS),
     ];
+    if let Some(link) = &plan.came_by {
+        message
+            .attributes
+            .push(RuleAttribute::Iifname(link.to_string()));
+    }
+    if plan.unmarked != 0 {
+        // The mark compared with is 0 when none is named (`fib_nl2rule`, net/core/fib_rules.c).
+        message
+            .attributes
+            .push(RuleAttribute::FwMask(plan.unmarked));
+    }
     let selects = |net: &IpNet| net.prefix_len() > 0;
     if let Some(from) = plan.from.filter(selects) {
         message.header.src_len = from.prefix_len();
@@ -282,6 +293,8 @@ mod tests {
     fn rules() -> Vec<Rule> {
         let rule = |priority, from: Option<&str>, to: Option<&str>, table| Rule {
             priority,
+            came_by: None,
+            unmarked: 0,
             from: from.map(net),
             to: to.map(net),
             table,
@@ -291,6 +304,11 @@ mod tests {
             rule(2048, Some("fd00::5/128"), None, 1007),
             rule(100, Some("10.0.0.0/8"), Some("10.1.0.0/16"), 70_000),
             rule(32_000, Some("::/0"), None, 254),
+            Rule {
+                came_by: Some(eth1()),
+                unmarked: 0x10,
+                ..rule(511, Some("10.0.0.5/32"), None, 1007)
+            },
         ]
     }
 
@@ -357,6 +375,8 @@ mod tests {
     fn a_rule_that_the_kernel_could_not_tell_apart_is_refused() {
         let nothing = Rule {
             priority: 1,
+            came_by: None,
+            unmarked: 0,
             from: None,
             to: None,
             table: 254,

@@ -74,6 +74,8 @@ mod tests {
     fn rule(priority: u32) -> Rule {
         Rule {
             priority,
+            came_by: None,
+            unmarked: 0,
             from: Some("10.0.0.5/32".parse().unwrap()),
             to: None,
             table: 1007,
@@ -86,6 +88,7 @@ mod tests {
             mtu: 1500,
             addresses: Vec::new(),
             routes,
+            tags: None,
         }
     }
 

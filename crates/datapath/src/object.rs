@@ -75,6 +75,12 @@ fn route_text(out: &mut fmt::Formatter<'_>, route: &Route) -> fmt::Result {
 
 fn rule_text(out: &mut fmt::Formatter<'_>, rule: &Rule) -> fmt::Result {
     write!(out, "rule priority {}", rule.priority)?;
+    if let Some(link) = &rule.came_by {
+        write!(out, " iif {link}")?;
+    }
+    if rule.unmarked != 0 {
+        write!(out, " fwmark 0/{:#x}", rule.unmarked)?;
+    }
     if let Some(from) = rule.from {
         write!(out, " from {from}")?;
     }

@@ -75,7 +75,11 @@ pub(crate) fn reconcile(netlink: &mut Netlink, rules: &[Rule]) -> Result<()> {
 
 /// Whether two rules ask for the same packets at the same place.
 pub(crate) fn same_packets(one: &Rule, other: &Rule) -> bool {
-    (one.priority, one.from, one.to) == (other.priority, other.from, other.to)
+    let table = other.table;
+    Rule {
+        table,
+        ..one.clone()
+    } == *other
 }
 
 fn add(rule: &Rule, if_present: IfPresent) -> Result<Request<'_>> {

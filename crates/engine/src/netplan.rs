@@ -2,8 +2,10 @@
 //! policy routing: a packet from a pod is sent by its address to the table of its ENI, a packet to
 //! a pod by its address to the pod's veth.
 //!
-//! Names, priorities and the next hop are what other software on a node looks for. Must never know
+//! What a trunk pod has beside that is in [`trunk`]. Names, priorities and the next hop are what other software on a node looks for. Must never know
 //! netlink.
+
+mod trunk;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -18,6 +20,7 @@ use model::{
 };
 use sha1::{Digest, Sha1};
 
+pub use self::trunk::{LocalTraffic, member_net, trunk_net};
 use crate::ledger::{Attachment, EniEntry};
 
 /// Where a pod sends everything: an address that lies on its own link and is nobody's.
@@ -93,6 +96,7 @@ pub fn pod_net(attachment: &Attachment, eni_link: Option<&Link>) -> PodNet {
         pod_routes: Vec::new(),
         host_routes: Vec::new(),
         host_rules: Vec::new(),
+        tags: Vec::new(),
         veth,
     };
     for (family, address) in attachment.addresses.iter() {
@@ -122,6 +126,8 @@ pub fn pod_net(attachment: &Attachment, eni_link: Option<&Link>) -> PodNet {
         });
         let rule = |priority, from, to, table| Rule {
             priority,
+            came_by: None,
+            unmarked: 0,
             from,
             to,
             table,
@@ -150,6 +156,7 @@ pub fn eni_net(eni: &EniEntry, link: &Link, mtu: u32) -> EniNet {
         mtu,
         addresses: Vec::new(),
         routes: routes.collect(),
+        tags: None,
     }
 }
 
@@ -208,7 +215,7 @@ mod tests {
     use super::*;
     use model::{ContainerId, DualStack, EniId, Timestamp};
 
-    fn attachment(container: &str) -> Attachment {
+    pub(super) fn attachment(container: &str) -> Attachment {
         let pod = PodKey::new("default", "web-0").unwrap();
         let interface = InterfaceName::new("eth0").unwrap();
         Attachment {
@@ -232,7 +239,7 @@ mod tests {
         }
     }
 
-    fn link() -> Link {
+    pub(super) fn link() -> Link {
         Link {
             name: InterfaceName::new("eth1").unwrap(),
             index: 7,

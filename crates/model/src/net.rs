@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Family, InterfaceName, Mac};
 
+/// Rules that keep on the node what a trunk pod sends to itself, which kube-proxy does with a pod that is
+/// the answer to its own question.
+pub const RULE_PRIORITY_TO_SELF: u32 = 510;
+/// Rules that send packets *from* a trunk pod to the table of the trunk ENI before any rule may keep
+/// them on the node: one before [`RULE_PRIORITY_TO_POD`].
+pub const RULE_PRIORITY_FROM_MEMBER: u32 = 511;
 /// Rules that send packets *to* a pod to the main table (what other software on a node looks for).
 pub const RULE_PRIORITY_TO_POD: u32 = 512;
 /// Rules that send answers back by the node's own ENI, when the connection came in there: after the
@@ -44,17 +50,41 @@ pub struct Route {
     pub onlink: bool,
 }
 
-/// A policy rule: packets from or to a network look into `table`.
+/// A policy rule: packets from or to a network look into `table`. Every condition it names must hold.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Rule {
     /// Lower is asked first.
     pub priority: u32,
+    /// The link the packet came in by, when the rule asks for one. `lo` stands for the node's own packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub came_by: Option<InterfaceName>,
+    /// Bits of the packet's mark that must be clear; 0 asks for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unmarked: u32,
     /// Source, when the rule asks for one.
     pub from: Option<IpNet>,
     /// Destination, when the rule asks for one.
     pub to: Option<IpNet>,
     /// Where to look.
     pub table: u32,
+}
+
+fn is_zero(bits: &u32) -> bool {
+    *bits == 0
+}
+
+/// Whose a VLAN of the trunk ENI is: frames with `address` as source that came in by `link` leave the
+/// trunk with the tag, frames to `address` must come with it, and neither is anybody else's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Tag {
+    /// The member ENI's VLAN on the trunk: 1 to 4094 (IEEE 802.1Q reserves 0 and 4095).
+    pub vlan: u16,
+    /// The pod's address.
+    pub address: IpAddr,
+    /// The node's end of the pod's link.
+    pub link: InterfaceName,
+    /// MAC of that end, which tells the sandboxes of one pod apart.
+    pub link_mac: Mac,
 }
 
 /// A permanent neighbour entry.
@@ -107,6 +137,9 @@ pub struct PodNet {
     pub host_routes: Vec<Route>,
     /// On the node: rules.
     pub host_rules: Vec<Rule>,
+    /// At the trunk ENI: what a trunk pod's frames carry. An ordinary pod has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Tag>,
 }
 
 /// Everything one ENI needs on the node before a pod can use an address of it.
@@ -120,6 +153,11 @@ pub struct EniNet {
     pub addresses: Vec<LinkAddress>,
     /// Routes in the ENI's table.
     pub routes: Vec<Route>,
+    /// The tags of all trunk pods, when it is the trunk ENI. Those that are there stay there: a pod's own
+    /// plan brings and takes them; this is for a trunk that is set up, or a process that starts, with
+    /// pods already there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<Tag>>,
 }
 
 /// How answers of pods find back the way the question came. A connection that came in by `uplink` was

@@ -33,6 +33,7 @@ pub(crate) fn plan(index: u32) -> EniNet {
             route("::/0", Some("fd00:9::fffd"), table),
             route("fd00:9::fffd/128", None, TABLE_MAIN),
         ],
+        tags: None,
         link,
     }
 }

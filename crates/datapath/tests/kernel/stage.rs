@@ -263,12 +263,16 @@ pub(crate) fn plan(number: u8, eni: u32) -> PodNet {
                 [
                     Rule {
                         priority: RULE_PRIORITY_TO_POD,
+                        came_by: None,
+                        unmarked: 0,
                         from: None,
                         to: Some(ip.into()),
                         table: TABLE_MAIN,
                     },
                     Rule {
                         priority: RULE_PRIORITY_FROM_POD,
+                        came_by: None,
+                        unmarked: 0,
                         from: Some(ip.into()),
                         to: None,
                         table,
@@ -276,6 +280,7 @@ pub(crate) fn plan(number: u8, eni: u32) -> PodNet {
                 ]
             })
             .collect(),
+        tags: Vec::new(),
         veth: VethPair {
             host,
             host_mac,

@@ -1,0 +1,169 @@
+//! What the kernel must hold for a trunk pod: its address is a member ENI's, its packets leave by the
+//! trunk ENI under the member's VLAN, and security groups apply to what passes the VPC.
+//!
+//! Must never know how tags come onto frames.
+
+use ipnet::IpNet;
+use model::{
+    InterfaceName,
+    family::host_net,
+    net::{
+        EniNet, Link, MARK_RETURN, PodNet, RULE_PRIORITY_FROM_MEMBER, RULE_PRIORITY_FROM_POD,
+        RULE_PRIORITY_TO_POD, RULE_PRIORITY_TO_SELF, Rule, TABLE_MAIN, Tag,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use super::{eni_net, eni_table, pod_net};
+use crate::ledger::{Attachment, EniEntry};
+
+/// Which way packets between a trunk pod and another pod of its node take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LocalTraffic {
+    /// Through the VPC, so that the security groups of both hold. What the node itself asks of its pods,
+    /// and their answers, stay on the node: probes must work whatever the groups say.
+    #[default]
+    Strict,
+    /// Straight across the node, as between ordinary pods; no security group is asked.
+    Standard,
+}
+
+/// What the attachment of a trunk pod needs: what every pod needs, with `trunk` as its ENI, and a tag for
+/// each address. Without the trunk's link the plan still names everything that must be removed.
+pub fn member_net(
+    attachment: &Attachment,
+    trunk: Option<&Link>,
+    vlan: u16,
+    local: LocalTraffic,
+) -> PodNet {
+    let mut net = pod_net(attachment, trunk);
+    let tags = attachment.addresses.iter().map(|(_, address)| Tag {
+        vlan,
+        address: *address,
+        link: net.veth.host.clone(),
+        link_mac: net.veth.host_mac,
+    });
+    net.tags = tags.collect();
+    if local == LocalTraffic::Strict {
+        let addresses = attachment.addresses.iter();
+        let rules = addresses
+            .flat_map(|(_, address)| strict_rules(&net.veth.host, host_net(*address), trunk));
+        net.host_rules = rules.collect();
+    }
+    net
+}
+
+/// What comes to `own` is let to the pod only from the trunk and from the node; whatever else wants to
+/// get there falls through to the rules of its own pod, and so to the VPC. An answer to what came in by
+/// the node's own ENI bears [`MARK_RETURN`] and goes on to the rule for that.
+fn strict_rules(pod: &InterfaceName, own: IpNet, trunk: Option<&Link>) -> Vec<Rule> {
+    let table = trunk.map_or(TABLE_MAIN, eni_table);
+    let rule = |priority, came_by, from, to, table| Rule {
+        priority,
+        came_by,
+        unmarked: 0,
+        from,
+        to,
+        table,
+    };
+    let by = |link: &InterfaceName| Some(link.clone());
+    let from = rule(RULE_PRIORITY_FROM_MEMBER, by(pod), Some(own), None, table);
+    let of_trunk = trunk.and_then(|trunk| by(&trunk.name));
+    vec![
+        rule(RULE_PRIORITY_TO_SELF, by(pod), None, Some(own), TABLE_MAIN),
+        Rule {
+            unmarked: MARK_RETURN,
+            ..from
+        },
+        // In this order: without the trunk's name a removal takes whichever rule it finds first.
+        rule(RULE_PRIORITY_TO_POD, lo(), None, Some(own), TABLE_MAIN),
+        rule(RULE_PRIORITY_TO_POD, of_trunk, None, Some(own), TABLE_MAIN),
+        rule(RULE_PRIORITY_FROM_POD, None, Some(own), None, table),
+    ]
+}
+
+/// The link the kernel names for packets of the node itself.
+fn lo() -> Option<InterfaceName> {
+    InterfaceName::new("lo").ok()
+}
+
+/// What the trunk ENI needs: what every ENI needs, and the tags of `pods`, all that are on the node.
+pub fn trunk_net<'a>(
+    trunk: &EniEntry,
+    link: &Link,
+    mtu: u32,
+    pods: impl IntoIterator<Item = &'a PodNet>,
+) -> EniNet {
+    let tags = pods.into_iter().flat_map(|pod| pod.tags.clone());
+    EniNet {
+        tags: Some(tags.collect()),
+        ..eni_net(trunk, link, mtu)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Family;
+
+    use super::super::tests::{attachment, link};
+    use super::*;
+
+    type Shape = (u32, Option<String>, u32, u32);
+
+    fn shape(net: &PodNet, family: Family) -> Vec<Shape> {
+        let of = |rule: &&Rule| {
+            let net = rule.from.or(rule.to);
+            net.is_some_and(|net| Family::of(net.addr()) == family)
+        };
+        let rules = net.host_rules.iter().filter(of);
+        rules
+            .map(|rule| {
+                let came_by = rule.came_by.as_ref().map(ToString::to_string);
+                (rule.priority, came_by, rule.unmarked, rule.table)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn strict_keeps_only_the_nodes_own_packets_on_the_node() {
+        let attachment = attachment("c1");
+        let net = member_net(&attachment, Some(&link()), 101, LocalTraffic::Strict);
+        let pod = || Some(attachment.host_link.to_string());
+        let expected = [
+            (510, pod(), 0, 254),
+            (511, pod(), MARK_RETURN, 1007),
+            (512, Some("lo".into()), 0, 254),
+            (512, Some("eth1".into()), 0, 254),
+            (2048, None, 0, 1007),
+        ];
+        for family in Family::BOTH {
+            assert_eq!(shape(&net, family), expected, "{family:?}");
+        }
+        let vlans: Vec<_> = net.tags.iter().map(|tag| (tag.vlan, tag.address)).collect();
+        let addresses = attachment.addresses.iter();
+        assert_eq!(vlans, Vec::from_iter(addresses.map(|(_, ip)| (101, *ip))));
+    }
+
+    #[test]
+    fn standard_is_an_ordinary_pod_with_tags() {
+        let attachment = attachment("c1");
+        let mut net = member_net(&attachment, Some(&link()), 101, LocalTraffic::Standard);
+        assert_eq!(std::mem::take(&mut net.tags).len(), 2);
+        assert_eq!(net, pod_net(&attachment, Some(&link())));
+    }
+
+    #[test]
+    fn the_plan_without_the_trunk_names_every_rule() {
+        let attachment = attachment("c1");
+        let [with, without] = [Some(link()), None].map(|trunk| {
+            let net = member_net(&attachment, trunk.as_ref(), 101, LocalTraffic::Strict);
+            Vec::from_iter(
+                net.host_rules
+                    .iter()
+                    .map(|rule| (rule.priority, rule.from, rule.to)),
+            )
+        });
+        assert_eq!(with, without);
+    }
+}
