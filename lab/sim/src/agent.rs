@@ -147,7 +147,7 @@ impl World {
     fn carry_out(&mut self, node: usize, life: u64, action: Action) -> Option<u64> {
         match action {
             Action::Persist(batch, changes) => {
-                self.oracle.forgets(&changes);
+                self.oracle.forgets(&changes, &self.nodes[node].disk);
                 if let Some(down) = self.nodes[node].dies(CrashPoint::BeforeWrite(0)) {
                     return Some(down);
                 }

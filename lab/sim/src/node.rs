@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     mem::discriminant,
+    net::IpAddr,
     time::Duration,
 };
 
@@ -10,7 +11,7 @@ use engine::{
     ledger::{Change, Entry, EntryKey, Ledger},
     node::{CloudCall, Config, Node, OpNumber, Policy, PrefixPolicy},
 };
-use model::{ClientToken, Timestamp};
+use model::{ClientToken, EniId, Timestamp};
 
 use crate::{
     cloud::{Cloud, zone},
@@ -175,6 +176,14 @@ impl Disk {
 
     pub(crate) fn has(&self, row: &EntryKey) -> bool {
         self.rows.contains_key(row)
+    }
+
+    /// The ENI whose address this is.
+    pub(crate) fn eni_of(&self, address: IpAddr) -> Option<&EniId> {
+        match self.rows.get(&EntryKey::Address(address)) {
+            Some(Entry::Address(entry)) => Some(&entry.eni),
+            _ => None,
+        }
     }
 
     pub(crate) fn has_intent(&self, token: &ClientToken) -> bool {

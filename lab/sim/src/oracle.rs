@@ -213,10 +213,15 @@ impl Oracle {
 
     /// The ledger is about to forget something: only what the cloud does not have any more. A late view
     /// is no proof of that, and it never trails behind by more than the machine waits between two looks.
-    pub(crate) fn forgets(&mut self, changes: &[Change]) {
+    /// What the cloud gave to another ENI meanwhile is not this ledger's.
+    pub(crate) fn forgets(&mut self, changes: &[Change], disk: &Disk) {
         for change in changes {
             let held = match change {
-                Change::Delete(EntryKey::Address(address)) => self.owner.get_key_value(address),
+                Change::Delete(EntryKey::Address(address)) => {
+                    let of = disk.eni_of(*address);
+                    let owner = self.owner.get_key_value(address);
+                    owner.filter(|(_, eni)| of.is_none_or(|of| of == *eni))
+                }
                 Change::Delete(EntryKey::Eni(eni)) => self.owner.iter().find(|(_, of)| *of == eni),
                 _ => None,
             };

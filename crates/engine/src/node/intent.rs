@@ -34,9 +34,11 @@ impl Node {
     pub(super) fn open(&mut self, now: Timestamp, call: IntentCall) {
         self.intent_last += 1;
         let id = self.intent_last;
-        // The token is the intent's identity: instance, number, and the time, because a ledger that
-        // was lost starts to count again and must not repeat a token the cloud remembers.
-        let identity = format!("{}/{id}/{}", self.config.instance, now.as_nanos());
+        // The token is the intent's identity: instance, number, and the time and a throw of dice, because
+        // a ledger that was lost starts to count again and must not repeat a token the cloud remembers,
+        // and a clock that is set back shows the same time again.
+        let (instance, thrown) = (&self.config.instance, self.dice.roll());
+        let identity = format!("{instance}/{id}/{}/{thrown}", now.as_nanos());
         let digest = Sha1::digest(identity);
         let token: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         match model::ClientToken::new(token) {

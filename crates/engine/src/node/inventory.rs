@@ -221,14 +221,16 @@ impl Node {
     }
 
     /// Brings the ledger up to an answer that counts. False when something was missing for the first
-    /// time, so that a second look is due soon.
+    /// time or is new: a view that trails behind also shows what went a moment ago, and nobody should
+    /// wait a quarter of an hour for that. A second look is due soon.
     fn reconcile(&mut self, now: Timestamp, sent: Timestamp, enis: &[Eni]) -> bool {
+        let mut complete = true;
         for eni in enis {
             if self.is_ours(eni) && self.ledger.eni(&eni.id).is_none() {
                 self.adopt(eni);
+                complete = false;
             }
         }
-        let mut complete = true;
         for known in self.ledger.enis().cloned().collect::<Vec<_>>() {
             let progress = self.progress(&known.id);
             if known.stage != EniStage::Attached || progress.busy || progress.changed >= sent {
@@ -332,12 +334,13 @@ impl Node {
         let mut listed: BTreeSet<IpAddr> = eni.addresses.iter().map(|ip| ip.address).collect();
         listed.extend(prefix::addresses(&eni.prefixes));
         let open = |intent: &Intent| intent.call.eni() == Some(&eni.id);
+        let before = self.ledger.addresses_of(&eni.id).count();
         if !self.ledger.intents().any(open) {
             self.put_listed(eni);
         }
         self.listed_is_usable(now, &eni.id, &eni.prefixes);
         let known: Vec<AddressEntry> = self.ledger.addresses_of(&eni.id).cloned().collect();
-        let mut complete = true;
+        let mut complete = known.len() == before;
         for entry in known {
             if listed.contains(&entry.address) {
                 if entry.unseen > 0 {
