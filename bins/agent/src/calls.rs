@@ -46,12 +46,14 @@ impl Cloud {
                 let request = ecs::CreateNetworkInterface {
                     vswitch: create.vswitch,
                     security_groups: create.security_groups,
+                    primary_address: None,
                     secondary_address_count: create.address_count.saturating_sub(1),
                     ipv4_prefix_count: create.prefix_count,
                     description: "interface of Terway".into(),
                     tags: create.tags,
                     resource_group: self.resource_group.clone(),
                     kind: ecs::NewEniKind::Secondary,
+                    delete_on_release: true,
                     token,
                 };
                 self.one(&request).await.map(CloudAnswer::Created)

@@ -49,12 +49,14 @@ fn create() -> CreateNetworkInterface {
     CreateNetworkInterface {
         vswitch: VSwitchId::new("vsw-1").unwrap(),
         security_groups: vec![SecurityGroupId::new("sg-1").unwrap()],
+        primary_address: None,
         secondary_address_count: 1,
         ipv4_prefix_count: 0,
         description: "test".into(),
         tags: [].into(),
         resource_group: None,
         kind: NewEniKind::Secondary,
+        delete_on_release: true,
         token: ClientToken::new("t").unwrap(),
     }
 }

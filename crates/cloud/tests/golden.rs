@@ -45,12 +45,14 @@ fn create() -> CreateNetworkInterface {
         security_groups: ["sg-1", "sg-2"]
             .map(|id| SecurityGroupId::new(id).unwrap())
             .into(),
+        primary_address: None,
         secondary_address_count: 9,
         ipv4_prefix_count: 0,
         description: "made for node a*b~c & 节点".into(),
         tags: tags(&[("creator", "terway"), ("ack.aliyun.com", "c1")]),
         resource_group: Some("rg-1".into()),
         kind: NewEniKind::Secondary,
+        delete_on_release: true,
         token: token("token-1"),
     }
 }
@@ -143,11 +145,13 @@ fn every_call_encodes_as_its_fixture() {
     assert_request(&create(), &temporary, "create-network-interface");
     let trunk = CreateNetworkInterface {
         security_groups: vec![SecurityGroupId::new("sg-1").unwrap()],
+        primary_address: None,
         secondary_address_count: 0,
         description: "trunk of i-1".into(),
         tags: BTreeMap::new(),
         resource_group: None,
         kind: NewEniKind::Trunk,
+        delete_on_release: true,
         token: token("token-2"),
         ..create()
     };
@@ -156,6 +160,7 @@ fn every_call_encodes_as_its_fixture() {
         ipv4_prefix_count: 3,
         description: "made with prefixes".into(),
         kind: NewEniKind::Secondary,
+        delete_on_release: true,
         token: token("token-5"),
         ..trunk
     };
@@ -212,6 +217,7 @@ fn every_call_encodes_as_its_fixture() {
 fn a_call_outside_the_documented_limits_is_refused_before_it_is_sent() {
     let refused = |call: CreateNetworkInterface| call.check().unwrap_err().parameter;
     let too_many = CreateNetworkInterface {
+        primary_address: None,
         secondary_address_count: 50,
         ..create()
     };

@@ -148,12 +148,14 @@ fn cloud_answers(body: &[u8]) {
     let create = ecs::CreateNetworkInterface {
         vswitch: vswitch(),
         security_groups: vec![SecurityGroupId::new("sg-1").expect("an id")],
+        primary_address: None,
         secondary_address_count: 1,
         ipv4_prefix_count: 0,
         description: "fuzz".into(),
         tags: BTreeMap::new(),
         resource_group: None,
         kind: ecs::NewEniKind::Secondary,
+        delete_on_release: true,
         token: token(),
     };
     let _ = create.decode(body);

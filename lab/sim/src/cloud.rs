@@ -155,12 +155,14 @@ impl Cloud {
                 let request = ecs::CreateNetworkInterface {
                     vswitch: create.vswitch,
                     security_groups: create.security_groups,
+                    primary_address: None,
                     secondary_address_count: create.address_count.saturating_sub(1),
                     ipv4_prefix_count: create.prefix_count,
                     description: "interface of Terway".into(),
                     tags: create.tags,
                     resource_group: None,
                     kind: ecs::NewEniKind::Secondary,
+                    delete_on_release: true,
                     token,
                 };
                 self.one(now, &request).map(CloudAnswer::Created)
@@ -400,12 +402,14 @@ impl Cloud {
                 .cloned()
                 .ok_or_else(|| anyhow::anyhow!("no vSwitch"))?,
             security_groups: self.region.config().security_groups.clone(),
+            primary_address: None,
             secondary_address_count: 1,
             ipv4_prefix_count: 0,
             description: "of somebody else".into(),
             tags: BTreeMap::from([("creator".into(), "somebody".into())]),
             resource_group: None,
             kind: ecs::NewEniKind::Secondary,
+            delete_on_release: true,
             token,
         };
         let eni = self.one(now, &create).map_err(refused)?.id;

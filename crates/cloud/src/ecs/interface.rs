@@ -1,6 +1,6 @@
 //! Making, attaching, detaching and deleting an ENI.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use model::{ClientToken, Eni, EniId, InstanceId, SecurityGroupId, VSwitchId};
 
@@ -44,6 +44,8 @@ pub struct CreateNetworkInterface {
     pub vswitch: VSwitchId,
     /// Its security groups, at least one.
     pub security_groups: Vec<SecurityGroupId>,
+    /// Its primary address, when it must be this one; the cloud chooses otherwise.
+    pub primary_address: Option<Ipv4Addr>,
     /// Secondary addresses to bring along, 0 to 49.
     pub secondary_address_count: u32,
     /// IPv4 prefixes to bring along, 0 to 10.
@@ -56,6 +58,8 @@ pub struct CreateNetworkInterface {
     pub resource_group: Option<String>,
     /// Secondary or Trunk.
     pub kind: NewEniKind,
+    /// Whether the cloud deletes it with the instance it is attached to.
+    pub delete_on_release: bool,
     /// Makes a repeated call the same call.
     pub token: ClientToken,
 }
@@ -97,6 +101,7 @@ impl Call for CreateNetworkInterface {
         let mut params = Params::default();
         params.set("VSwitchId", &self.vswitch);
         params.set_list("SecurityGroupIds", &self.security_groups);
+        params.set_some("PrimaryIpAddress", self.primary_address);
         if self.secondary_address_count > 0 {
             params.set(
                 "SecondaryPrivateIpAddressCount",
@@ -110,8 +115,7 @@ impl Call for CreateNetworkInterface {
         params.set_tags(&self.tags);
         params.set_some("ResourceGroupId", self.resource_group.as_ref());
         params.set("InstanceType", self.kind.name());
-        // An ENI that outlived its instance would belong to nobody.
-        params.set("DeleteOnRelease", true);
+        params.set("DeleteOnRelease", self.delete_on_release);
         params.set("ClientToken", &self.token);
         params
     }

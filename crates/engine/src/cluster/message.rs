@@ -66,6 +66,8 @@ pub struct ClusterPod {
     pub labels: Labels,
     /// Whether it may be overlooked: it shares the node's network, or somebody asked us to leave it alone.
     pub exempt: bool,
+    /// Why what it says about its networks cannot be followed, if it cannot.
+    pub complaint: Option<String>,
     /// The addresses it reports.
     pub addresses: BTreeSet<IpAddr>,
 }
@@ -127,23 +129,15 @@ pub struct Listed {
     pub trunk: Option<EniId>,
 }
 
-/// Which parts of a record a write changes. They are written one after the other, the first one first;
-/// every order of a crash between them is one the planner finds its way from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parts {
-    /// Its description and whose it is: `spec`, label, annotations.
-    pub spec: bool,
-    /// Where it is in its life: `status`.
-    pub status: bool,
-}
-
 /// A change of a stored record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Store {
     /// Make it.
     Create(Box<PodEni>),
-    /// Bring it to this state, if it still is of the version it carries.
-    Write(Box<PodEni>, Parts),
+    /// Bring it to this state, if it still is of the version it carries. Where the store takes description
+    /// and status one after the other the description goes first: the planner finds its way from a crash
+    /// between the two.
+    Write(Box<PodEni>),
     /// Ask for its deletion, if it still has this UID.
     Delete(String),
     /// Take our finalizer off, if it still has this UID.

@@ -38,8 +38,8 @@ use crate::{
 };
 
 pub use self::message::{
-    Action, ClusterPod, Config, Doing, Input, Listed, Notice, OpNumber, Parts, Store, View,
-    Waiting, WriteFault,
+    Action, ClusterPod, Config, Doing, Input, Listed, Notice, OpNumber, Store, View, Waiting,
+    WriteFault,
 };
 
 /// The machine of one cluster.

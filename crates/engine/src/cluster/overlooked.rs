@@ -15,6 +15,10 @@ impl Cluster {
         if pod.exempt || pod.pod.finished || !pod.pod.networks.is_empty() {
             return;
         }
+        if let Some(why) = pod.complaint.clone() {
+            self.notice(Notice::Waiting(key.clone(), why));
+            return;
+        }
         let Some(namespace) = self.namespaces.get(&key.namespace) else {
             return;
         };

@@ -1,15 +1,18 @@
 //! One pod name: when the planner is asked, and what its steps become.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use model::{
-    EniId, PodKey, Timestamp,
-    podeni::{Phase, PodEni},
+    EniId, InstanceId, PodKey, PodUid, Timestamp, ZoneId,
+    podeni::{Allocation, Attached, Phase, PodEni},
 };
 
 use super::{
     Cluster,
-    message::{Action, Doing, Notice, Parts, Store, Waiting, WriteFault},
+    message::{Action, Doing, Notice, Store, Waiting, WriteFault},
 };
 use crate::{
     podeni::{Observed, Plan, Progress, Step, plan},
@@ -146,13 +149,7 @@ impl Cluster {
         match step {
             Step::Wait(until) => self.rest(now, key, until),
             Step::Create(record) => self.store(key, Store::Create(record)),
-            Step::Write(record) => {
-                let parts = self
-                    .records
-                    .get(key)
-                    .map_or(Parts::BOTH, |old| Parts::of(old, &record));
-                self.store(key, Store::Write(record, parts));
-            }
+            Step::Write(record) => self.store(key, Store::Write(record)),
             Step::Delete => self.store(key, Store::Delete(uid)),
             Step::LetGo => self.store(key, Store::LetGo(uid)),
             Step::Call(calls) => {
@@ -216,11 +213,7 @@ impl Cluster {
             let mut next = record.clone();
             next.message = why;
             self.message_next = now.after(MESSAGE_GAP);
-            let parts = Parts {
-                spec: false,
-                status: true,
-            };
-            self.store(&key, Store::Write(Box::new(next), parts));
+            self.store(&key, Store::Write(Box::new(next)));
         }
     }
 
@@ -268,7 +261,7 @@ impl Cluster {
             return;
         };
         let ours = match &thread.last {
-            Some(Store::Write(record, _) | Store::Create(record)) => {
+            Some(Store::Write(record) | Store::Create(record)) => {
                 written_by(found, record, &before)
             }
             _ => false,
@@ -287,8 +280,7 @@ impl Cluster {
             difference(found, &back)
         );
         if !thread.writing {
-            let parts = Parts::of(found, &back);
-            self.store(key, Store::Write(Box::new(back), parts));
+            self.store(key, Store::Write(Box::new(back)));
         } else {
             // Our own write is refused for its version now, and what it was made from is what we know.
             thread.stale = Some(now);
@@ -346,7 +338,7 @@ impl Cluster {
     /// Tells of what the write says was reached.
     fn tell_done(&mut self, key: &PodKey, before: Option<&PodEni>, store: &Store) {
         let record = match store {
-            Store::Write(record, _) => record,
+            Store::Write(record) => record,
             // The last thing that happens to a record: its ENIs are gone.
             Store::LetGo(_) => {
                 let enis = before.into_iter().flat_map(enis).collect::<Vec<_>>();
@@ -388,63 +380,48 @@ fn older(record: &PodEni, known: &PodEni) -> bool {
 
 /// Whether nothing differs that only we write.
 fn same(one: &PodEni, other: &PodEni) -> bool {
-    !Parts::of(one, other).spec && status(one) == status(other)
+    describes(one) == describes(other) && status(one) == status(other)
 }
 
 /// Whether `found` is what a write of `wanted` over `before` makes, or the first half of it.
 fn written_by(found: &PodEni, wanted: &PodEni, before: &PodEni) -> bool {
     let reached = status(found);
-    !Parts::of(found, wanted).spec && (reached == status(wanted) || reached == status(before))
+    describes(found) == describes(wanted)
+        && (reached == status(wanted) || reached == status(before))
 }
 
-type Status<'a> = (
-    Phase,
-    &'a Option<model::InstanceId>,
-    &'a Option<EniId>,
-    &'a std::collections::BTreeMap<EniId, model::podeni::Attached>,
-    Option<Timestamp>,
-);
-
-fn status(record: &PodEni) -> Status<'_> {
+/// What a record describes, and whose it is.
+fn describes(record: &PodEni) -> (&PodUid, &str, &ZoneId, &[Allocation]) {
     let PodEni {
-        phase,
-        instance,
-        trunk,
-        attached,
-        last_seen,
+        pod,
+        node,
+        zone,
+        allocations,
         ..
     } = record;
-    (*phase, instance, trunk, attached, *last_seen)
+    (pod, node, zone, allocations)
+}
+
+/// Where it is in its life. Of a time the API server keeps whole seconds.
+fn status(
+    record: &PodEni,
+) -> (
+    Phase,
+    [Option<&str>; 2],
+    &BTreeMap<EniId, Attached>,
+    Option<u64>,
+) {
+    let places = [
+        record.instance.as_ref().map(InstanceId::as_str),
+        record.trunk.as_ref().map(EniId::as_str),
+    ];
+    let seen = record.last_seen.map(|at| at.as_nanos() / 1_000_000_000);
+    (record.phase, places, &record.attached, seen)
 }
 
 fn difference(found: &PodEni, back: &PodEni) -> &'static str {
-    match Parts::of(found, back).spec {
-        true => "its spec was changed",
-        false => "its status was changed",
-    }
-}
-
-impl Parts {
-    const BOTH: Self = Self {
-        spec: true,
-        status: true,
-    };
-
-    /// The parts in which two states of one record differ.
-    fn of(old: &PodEni, new: &PodEni) -> Self {
-        let spec = |record: &PodEni| {
-            let PodEni {
-                pod,
-                node,
-                zone,
-                allocations,
-                ..
-            } = record.clone();
-            (pod, node, zone, allocations)
-        };
-        Self {
-            spec: spec(old) != spec(new),
-            status: status(old) != status(new) || old.message != new.message,
-        }
+    match describes(found) == describes(back) {
+        false => "its spec was changed",
+        true => "its status was changed",
     }
 }
