@@ -93,7 +93,6 @@ pub fn write_networks(networks: &[NetworkRequest]) -> String {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PodNetworks {
-    #[serde(default)]
     pod_networks: Vec<PodNetwork>,
 }
 
@@ -236,9 +235,8 @@ fn json<'a, T: Deserialize<'a>>(
 /// `kinds`, or to nobody, so that only its author makes another of the name.
 pub fn has_stable_name(owners: Option<&[OwnerReference]>, kinds: &[String]) -> bool {
     let owners = owners.unwrap_or_default();
-    let stable = |owner: &OwnerReference| {
-        owner.kind == "StatefulSet" || kinds.iter().any(|kind| *kind == owner.kind)
-    };
+    let stable =
+        |owner: &OwnerReference| owner.kind == "StatefulSet" || kinds.contains(&owner.kind);
     owners.is_empty() || owners.iter().any(stable)
 }
 

@@ -18,6 +18,10 @@ pub use write::Halves;
 type Others = BTreeMap<String, Value>;
 
 /// The ENIs of the pod with this namespace and name.
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "two printed columns may have the same type and priority"
+)]
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "network.alibabacloud.com",

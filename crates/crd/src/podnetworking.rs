@@ -13,6 +13,10 @@ use crate::{
 };
 
 /// A network plane: its pods, their vSwitches and security groups, and for how long an address is theirs.
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "two printed columns may have the same type and priority"
+)]
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "network.alibabacloud.com",
