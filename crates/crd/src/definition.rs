@@ -1,6 +1,6 @@
 //! The definitions of both resources, and when the program installs them.
 //!
-//! The schemas follow from the types. `deploy/base/crds` holds the same for those who install by hand.
+//! The schemas follow from the types. `deploy/controlplane/crds` holds the same for those who install by hand.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

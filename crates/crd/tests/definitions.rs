@@ -18,7 +18,7 @@ fn manifests_are_those_of_the_types() {
     for definition in crd::definition::definitions() {
         let plural = &definition.spec.names.plural;
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../deploy/base/crds")
+            .join("../../deploy/controlplane/crds")
             .join(format!("{plural}.yaml"));
         let text = format!("{HEAD}{}", serde_saphyr::to_string(&definition).unwrap());
         if std::env::var_os("UPDATE_GOLDEN").is_some() {

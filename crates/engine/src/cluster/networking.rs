@@ -146,7 +146,8 @@ fn resolve(
         (_, true) => "vSwitchOptions is empty".to_owned(),
         (true, false) => String::new(),
         (false, false) => format!(
-            "the VPC has no vSwitch {}: correct vSwitchOptions, or make it",
+            "the region has no vSwitch {}, as far as vpc:DescribeVSwitches shows: correct vSwitchOptions, make it, or \
+             permit the call",
             absent.join(", ")
         ),
     };

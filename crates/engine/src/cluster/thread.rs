@@ -402,21 +402,26 @@ fn describes(record: &PodEni) -> (&PodUid, &str, &ZoneId, &[Allocation]) {
     (pod, node, zone, allocations)
 }
 
-/// Where it is in its life. Of a time the API server keeps whole seconds.
-fn status(
-    record: &PodEni,
-) -> (
-    Phase,
-    [Option<&str>; 2],
-    &BTreeMap<EniId, Attached>,
-    Option<u64>,
-) {
-    let places = [
-        record.instance.as_ref().map(InstanceId::as_str),
-        record.trunk.as_ref().map(EniId::as_str),
-    ];
-    let seen = record.last_seen.map(|at| at.as_nanos() / 1_000_000_000);
-    (record.phase, places, &record.attached, seen)
+/// Where a record is in its life.
+#[derive(PartialEq)]
+struct Standing<'a> {
+    phase: Phase,
+    instance: Option<&'a InstanceId>,
+    trunk: Option<&'a EniId>,
+    attached: &'a BTreeMap<EniId, Attached>,
+    /// In whole seconds: the API server keeps no more.
+    last_seen: Option<u64>,
+}
+
+fn status(record: &PodEni) -> Standing<'_> {
+    let seen = record.last_seen;
+    Standing {
+        phase: record.phase,
+        instance: record.instance.as_ref(),
+        trunk: record.trunk.as_ref(),
+        attached: &record.attached,
+        last_seen: seen.map(|at| at.as_nanos() / 1_000_000_000),
+    }
 }
 
 fn difference(found: &PodEni, back: &PodEni) -> &'static str {

@@ -29,6 +29,10 @@ const FULL: Duration = Duration::from_secs(60);
 /// How long one that the region does not have is not asked for again: somebody may be making it.
 const ABSENT: Duration = Duration::from_secs(30);
 
+/// Answers in a row that leave out a vSwitch that was there before that is believed: one may be cut short, or
+/// come from a moment in which the permission was missing.
+const GONE_CONFIRMED: u32 = 3;
+
 /// vSwitches in one call: they are asked for one page at a time (`PageSize` of DescribeVSwitches: 50).
 const DESCRIBE_MOST: usize = 50;
 
@@ -46,6 +50,7 @@ pub(super) struct Catalogue {
     known: VSwitches,
     due: BTreeMap<VSwitchId, Due>,
     absent: BTreeSet<VSwitchId>,
+    misses: BTreeMap<VSwitchId, u32>,
     failures: u32,
 }
 
@@ -89,6 +94,16 @@ impl Catalogue {
         if let Some(known) = self.known.get_mut(id) {
             let left = &mut known.described.available_addresses;
             *left = left.saturating_sub(1);
+        }
+    }
+
+    /// An answer left it out.
+    fn missed(&mut self, id: &VSwitchId) {
+        let misses = self.misses.entry(id.clone()).or_default();
+        *misses += 1;
+        if *misses >= GONE_CONFIRMED || !self.known.contains_key(id) {
+            self.known.remove(id);
+            self.absent.insert(id.clone());
         }
     }
 
@@ -171,6 +186,7 @@ impl Cluster {
             let again = match found.remove(&id) {
                 Some(described) => {
                     self.vswitches.absent.remove(&id);
+                    self.vswitches.misses.remove(&id);
                     let full = described.available_addresses == 0;
                     let known = KnownVSwitch {
                         described,
@@ -184,8 +200,7 @@ impl Cluster {
                     if full { FULL } else { FRESH }
                 }
                 None => {
-                    self.vswitches.known.remove(&id);
-                    self.vswitches.absent.insert(id.clone());
+                    self.vswitches.missed(&id);
                     ABSENT
                 }
             };

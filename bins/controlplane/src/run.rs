@@ -1,0 +1,196 @@
+//! Everything the program consists of, started in the order in which it is needed.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use crd::{PodEni, PodNetworking};
+use engine::cluster::{Cluster, Input};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use kube::Client;
+use model::{PodKey, VpcId};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+use crate::{
+    Arguments,
+    calls::Cloud,
+    config::Config,
+    definitions,
+    door::{self, Door},
+    driver::{self, Driver, Message},
+    election::Election,
+    facts,
+    metrics::Metrics,
+    notices::Notices,
+    records::Records,
+    told,
+    watch::{Listed, Told, Watches},
+};
+
+/// Kinds that are watched: pods, nodes, namespaces, PodENIs, PodNetworkings.
+const KINDS: usize = 5;
+
+/// What giving the lead up may take when the program is told to end.
+const RELEASE_MAX: Duration = Duration::from_secs(3);
+
+/// Serves the cluster until the process is told to end, or no longer leads.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    // Two providers in one program would have to be told apart at every connection.
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
+        tracing::debug!("a TLS provider is installed already");
+    }
+    let config = Config::read(&arguments.config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(serve(arguments, config))
+}
+
+async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new());
+    let door = open_door(&config, &metrics)?;
+    let kube = Client::try_default()
+        .await
+        .context("a client of the API server")?;
+    let client = facts::client(&config, &arguments.credential, &arguments.metadata).await?;
+    let cloud = Arc::new(Cloud {
+        client,
+        vpc: VpcId::new(&config.vpc_id).context("vpcID")?,
+        tags: config.tags(),
+        metrics: Arc::clone(&metrics),
+    });
+    definitions::install(&kube).await;
+    let notices = Notices::new(kube.clone(), &config.controller_name, &arguments.name);
+    let records = Arc::new(Records::new(kube.clone()));
+    let (outbox, inbox) = mpsc::channel(driver::QUEUE_MAX);
+    let driver = Driver {
+        machine: Cluster::new(config.limits(), driver::now().as_nanos()),
+        inbox,
+        outbox: outbox.clone(),
+        cloud,
+        records: Arc::clone(&records),
+        notices: notices.clone(),
+    };
+    tokio::spawn(driver.run());
+    // Set once, here.
+    let _ = (door.driver.set(outbox.clone()), door.notices.set(notices));
+    let watches = Watches {
+        client: kube.clone(),
+        driver: outbox.clone(),
+        listed: Arc::new(Listed::new(KINDS)),
+    };
+    watch_all(&watches, &config, &records);
+    watches.listed.wait().await;
+    door.listed.store(true, Ordering::Relaxed);
+    tracing::info!("all that the API server has is known");
+    lead(kube, &config, arguments, &outbox, &metrics).await
+}
+
+fn open_door(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<Door>> {
+    let door = Arc::new(Door {
+        driver: OnceLock::new(),
+        notices: OnceLock::new(),
+        metrics: Arc::clone(metrics),
+        listed: AtomicBool::new(false),
+    });
+    let healthz = config.healthz_bind_address;
+    tokio::spawn(door::serve(
+        healthz,
+        Arc::clone(&door),
+        "healthzBindAddress",
+    ));
+    if let Some(address) = config.metrics_address()?.filter(|one| *one != healthz) {
+        tokio::spawn(door::serve(
+            address,
+            Arc::clone(&door),
+            "metricsBindAddress",
+        ));
+    }
+    Ok(door)
+}
+
+/// Waits for the lead, tells the machine, and keeps the lead until told to end.
+async fn lead(
+    kube: Client,
+    config: &Config,
+    arguments: &Arguments,
+    driver: &mpsc::Sender<Message>,
+    metrics: &Metrics,
+) -> anyhow::Result<()> {
+    let mut ended = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupted = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut end = async || {
+        tokio::select! {
+            _ = ended.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+    };
+    let election = Election::new(kube, config, arguments.name.clone());
+    if config.leader_election {
+        tokio::select! {
+            () = election.win() => {}
+            () = end() => return Ok(()),
+        }
+    }
+    tracing::info!(name = arguments.name, "this replica leads");
+    metrics.leads(true);
+    driver.send(Message::Input(Input::Complete)).await?;
+    if !config.leader_election {
+        end().await;
+        return Ok(());
+    }
+    tokio::select! {
+        why = election.keep() => anyhow::bail!("this replica does not lead any more: {why}"),
+        () = end() => {
+            // Calls under way end by themselves or are repeated under their tokens by the next replica.
+            let _ = tokio::time::timeout(RELEASE_MAX, election.release()).await;
+            Ok(())
+        }
+    }
+}
+
+fn watch_all(watches: &Watches, config: &Config, records: &Arc<Records>) {
+    let kinds = config.custom_stateful_workload_kinds.clone();
+    watches.follow::<Pod>("pods", move |told| match told {
+        Told::Is(pod) => told::pod(&pod, &kinds),
+        Told::Gone(name) => Some(Input::Pod(told::key(&name)?, None)),
+    });
+    watches.follow::<Node>("nodes", |told| match told {
+        Told::Is(node) => told::node(&node),
+        Told::Gone(name) => Some(Input::Node(name.name, None)),
+    });
+    watches.follow::<Namespace>("namespaces", |told| match told {
+        Told::Is(one) => {
+            let labels = one.metadata.labels.unwrap_or_default();
+            Some(Input::Namespace(one.metadata.name?, Some(labels)))
+        }
+        Told::Gone(name) => Some(Input::Namespace(name.name, None)),
+    });
+    let podenis = Arc::clone(records);
+    watches.follow::<PodEni>("podenis", move |told| match told {
+        Told::Is(one) => {
+            let (namespace, name) = (one.metadata.namespace.clone()?, one.metadata.name.clone()?);
+            let key = PodKey::new(namespace, name).ok()?;
+            Some(podenis.seen(key, Some(*one)))
+        }
+        Told::Gone(name) => Some(podenis.seen(told::key(&name)?, None)),
+    });
+    let networkings = Arc::clone(records);
+    watches.follow::<PodNetworking>("podnetworkings", move |told| match told {
+        Told::Is(one) => Some(networkings.networking_seen(*one)),
+        Told::Gone(name) => Some(networkings.networking_gone(name.name)),
+    });
+}
