@@ -239,9 +239,9 @@ fn what_cannot_be_meant_is_named() {
             "spec.allocations[0].ipv4CIDR",
         ),
         (
-            "/spec/allocations/0/interface",
-            json!("a/b"),
-            "spec.allocations[0].interface",
+            "/spec/allocations/0/eni/id",
+            json!("eni 1"),
+            "spec.allocations[0].eni.id",
         ),
         (
             "/spec/allocations/0/extraRoutes/0/dst",
