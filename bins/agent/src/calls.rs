@@ -52,7 +52,10 @@ impl Cloud {
                     description: "interface of Terway".into(),
                     tags: create.tags,
                     resource_group: self.resource_group.clone(),
-                    kind: ecs::NewEniKind::Secondary,
+                    kind: match create.trunk {
+                        true => ecs::NewEniKind::Trunk,
+                        false => ecs::NewEniKind::Secondary,
+                    },
                     delete_on_release: true,
                     token,
                 };

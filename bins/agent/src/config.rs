@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use engine::node::{EniPolicy, Policy, PrefixPolicy, VSwitchPolicy};
+use engine::node::{EniPolicy, Policy, PrefixPolicy, TrunkTraffic, VSwitchPolicy};
 use model::{InstanceLimits, SecurityGroupId, VSwitchId, ZoneId};
 use serde_json::{Map, Value};
 
@@ -29,10 +29,9 @@ const COOLDOWN_DEFAULT: Duration = Duration::from_secs(60);
 const POOL_SIZE_MAX: u64 = 10_000;
 
 /// Keys of `eni_conf` that ask for something this release does not do, with what it is.
-const NOT_YET: [(&str, &str); 8] = [
+const NOT_YET: [(&str, &str); 7] = [
     ("backoff_override", "back-off by configuration"),
     ("credential_path", "encrypted credentials"),
-    ("enable_eni_trunking", "trunk ENIs"),
     ("enable_erdma", "RDMA"),
     ("extra_routes", "extra routes"),
     (
@@ -262,7 +261,23 @@ fn policy(keys: &Keys<'_>) -> Result<Policy, SettingsError> {
         calls_per_minute: every.unwrap_or(standard.calls_per_minute),
         calls_of: each,
         sticky_keep: standard.sticky_keep,
+        trunk: trunk(keys)?,
     })
+}
+
+/// Whether the node has a trunk ENI, and how its trunk pods reach each other.
+fn trunk(keys: &Keys<'_>) -> Result<Option<TrunkTraffic>, SettingsError> {
+    let key = "trunk_local_traffic";
+    let traffic = match keys.text(key)? {
+        None | Some("" | "strict") => TrunkTraffic::Strict,
+        Some("standard") => TrunkTraffic::Standard,
+        Some(other) => {
+            let expected =
+                "\"strict\" (through the VPC, security groups hold) or \"standard\" (on the node)";
+            return Err(wrong(key, &Value::from(other), expected));
+        }
+    };
+    Ok(keys.flag("enable_eni_trunking")?.then_some(traffic))
 }
 
 fn prefixes(keys: &Keys<'_>) -> Result<Option<PrefixPolicy>, SettingsError> {
@@ -288,6 +303,12 @@ fn ignored(keys: &Keys<'_>) -> Result<Vec<(&'static str, &'static str)>, Setting
     }
     if keys.is_set("ipv4_prefix_count") && !keys.flag("enable_ip_prefix")? {
         ignored.push(("ipv4_prefix_count", "prefixes without enable_ip_prefix"));
+    }
+    if keys.is_set("trunk_local_traffic") && !keys.flag("enable_eni_trunking")? {
+        ignored.push((
+            "trunk_local_traffic",
+            "trunk pods without enable_eni_trunking",
+        ));
     }
     Ok(ignored)
 }

@@ -178,6 +178,11 @@ impl Notices {
                 tracing::error!(text);
                 self.node("ResourceInvalid", text);
             }
+            Notice::TrunkMissing(lack) => {
+                let text = lack.to_string();
+                tracing::warn!(text, "no trunk ENI");
+                self.node("TrunkMissing", text);
+            }
             Notice::Defect(text) => {
                 tracing::error!(
                     text,

@@ -49,6 +49,9 @@ pub struct EniEntry {
     pub vswitch: VSwitchId,
     /// How far it has come.
     pub stage: EniStage,
+    /// Whether it is the trunk, which carries the ENIs of trunk pods beside addresses of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trunk: bool,
     /// The vSwitch's gateways, once metadata told them.
     pub gateway: DualStack<IpAddr>,
     /// The vSwitch's blocks, once metadata told them.

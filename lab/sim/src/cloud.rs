@@ -161,7 +161,10 @@ impl Cloud {
                     description: "interface of Terway".into(),
                     tags: create.tags,
                     resource_group: None,
-                    kind: ecs::NewEniKind::Secondary,
+                    kind: match create.trunk {
+                        true => ecs::NewEniKind::Trunk,
+                        false => ecs::NewEniKind::Secondary,
+                    },
                     delete_on_release: true,
                     token,
                 };

@@ -1,6 +1,6 @@
 //! What `eni_conf` may say, what is refused, and the arithmetic of its numbers.
 
-use engine::node::Api;
+use engine::node::{Api, TrunkTraffic};
 
 use super::*;
 
@@ -14,7 +14,8 @@ fn the_keys_of_today_are_read() {
     assert_eq!(settings.security_groups.len(), 2, "the union, once each");
     assert_eq!((settings.idle_min, settings.idle_max), (2, 5));
     assert_eq!(settings.cooldown, Duration::from_secs(90));
-    assert_eq!(settings.ignored, [("enable_eni_trunking", "trunk ENIs")]);
+    assert_eq!(settings.policy.trunk, Some(TrunkTraffic::Strict));
+    assert_eq!(settings.ignored, []);
 }
 
 #[test]
@@ -49,6 +50,10 @@ fn a_wrong_value_is_named_with_its_key() {
             "max_pool_size",
         ),
         (r#"{"security_group":"sg-1","ip_stack":"dual"}"#, "ip_stack"),
+        (
+            r#"{"security_group":"sg-1","trunk_local_traffic":"loose"}"#,
+            "trunk_local_traffic",
+        ),
         (
             r#"{"security_group":"sg-1","enable_ip_prefix":"yes"}"#,
             "enable_ip_prefix",

@@ -23,6 +23,7 @@ fn batch(dice: &mut Dice, ledger: &mut Ledger) -> Vec<Change> {
         let mut more = match dice.below(4) {
             0 => {
                 let entry = EniEntry {
+                    trunk: false,
                     id: eni(n),
                     mac: Mac([2; 6]),
                     vswitch: VSwitchId::new("vsw-1").unwrap(),

@@ -20,6 +20,9 @@ pub struct CreateEni {
     pub prefix_count: u32,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
+    /// Whether it is to be the node's trunk.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trunk: bool,
 }
 
 /// A call that creates something, written down before it is made.
@@ -63,6 +66,11 @@ impl IntentCall {
                 Some(eni)
             }
         }
+    }
+
+    /// Whether it makes the node's trunk.
+    pub fn is_trunk(&self) -> bool {
+        matches!(self, IntentCall::CreateEni(create) if create.trunk)
     }
 
     /// Addresses for pods that it brings.

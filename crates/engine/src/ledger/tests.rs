@@ -16,6 +16,7 @@ fn eni(id: &str) -> Change {
         mac: Mac([0; 6]),
         vswitch: VSwitchId::new("vsw-1").unwrap(),
         stage: EniStage::Attached,
+        trunk: false,
         gateway: DualStack::default(),
         subnet: DualStack::default(),
     }))

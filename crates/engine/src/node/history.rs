@@ -101,6 +101,7 @@ impl History {
                 );
             }
             Notice::KernelFailed(text) | Notice::Defect(text) => self.of_pool(text.clone()),
+            Notice::TrunkMissing(lack) => self.of_pool(lack.to_string()),
             Notice::EniReady(eni) => self.of_pool(format!("{eni} is ready to serve")),
             Notice::AddressLost(address, key) => {
                 self.of_pool(format!(

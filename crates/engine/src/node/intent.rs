@@ -130,7 +130,14 @@ impl Node {
 
     fn intent_failed(&mut self, now: Timestamp, intent: &Intent, fault: &CloudFault) {
         let what = match &intent.call {
-            IntentCall::CreateEni(create) => format!("creating an ENI in {}", create.vswitch),
+            IntentCall::CreateEni(create) => {
+                let kind = if create.trunk {
+                    "a trunk ENI"
+                } else {
+                    "an ENI"
+                };
+                format!("creating {kind} in {}", create.vswitch)
+            }
             IntentCall::AssignAddresses { eni, count } => {
                 format!("assigning {count} addresses to {eni}")
             }
@@ -170,6 +177,14 @@ impl Node {
                 self.close(intent.id);
             }
             FaultClass::TokenMismatch => self.close(intent.id),
+            // Ordinary pods go on without a trunk.
+            FaultClass::Gone | FaultClass::Denied | FaultClass::Invalid
+                if intent.call.is_trunk() =>
+            {
+                self.close(intent.id);
+                self.vswitch_looks.doubt();
+                self.trunk_refused(now, format!("{what}: {}", fault.text));
+            }
             FaultClass::Gone | FaultClass::Denied | FaultClass::Invalid => {
                 self.close(intent.id);
                 self.refused(

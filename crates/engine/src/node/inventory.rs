@@ -195,6 +195,7 @@ impl Node {
         let uncertain = match result {
             Ok(CloudAnswer::Enis(enis)) if self.has_primary(&enis) => {
                 self.inventory.answered();
+                self.trunk.looked();
                 let complete = self.reconcile(now, sent, &enis);
                 let wait = if complete {
                     INVENTORY_PERIOD
@@ -251,7 +252,9 @@ impl Node {
             .tags
             .iter()
             .all(|(key, value)| eni.tags.get(key) == Some(value));
-        eni.kind == EniKind::Secondary && tagged && self.config.policy.allows(eni)
+        // A member is a trunk pod's: its life is the control plane's business.
+        let kind = matches!(eni.kind, EniKind::Secondary | EniKind::Trunk);
+        kind && tagged && self.config.policy.allows(eni)
     }
 
     /// Takes an ENI of ours into the ledger: left over from a ledger that was lost.
@@ -271,6 +274,7 @@ impl Node {
             mac: eni.mac,
             vswitch: eni.vswitch.clone(),
             stage,
+            trunk: eni.kind == EniKind::Trunk,
             gateway: DualStack::default(),
             subnet: DualStack::default(),
         };

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     exhaustion::{Exhaustion, ExhaustionKind},
     policy::Policy,
+    trunk::TrunkLack,
 };
 use crate::ledger::{Attachment, Change, CreateEni};
 
@@ -347,6 +348,8 @@ pub enum Notice {
     KernelFailed(String),
     /// The cloud's answer contradicts the ledger about an address somebody uses.
     AddressLost(IpAddr, AttachmentKey),
+    /// The node should have a trunk ENI and has none, and why.
+    TrunkMissing(TrunkLack),
     /// A decision would have broken an invariant and was not carried out: a defect of ours.
     Defect(String),
 }

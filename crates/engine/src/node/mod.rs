@@ -23,6 +23,7 @@ mod prefix;
 mod sticky;
 mod supply;
 mod surplus;
+mod trunk;
 mod upkeep;
 mod view;
 mod vswitch;
@@ -48,6 +49,7 @@ use self::{
     outbox::Outbox,
     prefix::Blocks,
     surplus::Surplus,
+    trunk::TrunkState,
     upkeep::Sweep,
     vswitch::{Looks, VSwitchState},
 };
@@ -66,6 +68,7 @@ pub use self::{
         RequestNumber,
     },
     policy::{EniPolicy, Policy, PrefixPolicy, Reclaim, VSwitchPolicy},
+    trunk::{Trunk, TrunkLack, TrunkTraffic},
     view::{EniView, View},
 };
 
@@ -122,6 +125,7 @@ pub struct Node {
     /// Calls the pool would grow by and that may not be made now.
     held: BTreeSet<Api>,
     surplus: Surplus,
+    trunk: TrunkState,
     /// Since when addresses are missing that nobody was asked for.
     missing_since: Option<Timestamp>,
     /// Addresses of the warm-up that no pod took yet.
@@ -182,6 +186,7 @@ impl Node {
             budget: Budget::default(),
             held: BTreeSet::new(),
             surplus: Surplus::default(),
+            trunk: TrunkState::default(),
             missing_since: None,
             warm_left,
             inventory: Poll::default(),
@@ -277,6 +282,7 @@ impl Node {
         self.drive_intents(now);
         self.drive_polls(now);
         self.tell_exhaustion(now);
+        self.tell_trunk(now);
     }
 
     fn configured(&mut self, config: Config) {
@@ -285,6 +291,7 @@ impl Node {
             self.vswitch_looks.doubt();
         }
         self.stops.clear();
+        self.trunk.reconfigured();
         self.blocks = Blocks::default();
         self.config = config;
     }

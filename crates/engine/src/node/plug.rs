@@ -70,6 +70,11 @@ impl Node {
             self.stop(now, Way::NewEni, ExhaustionKind::Denied, REFUSED, reason);
         }
         match fault.class {
+            // Ordinary pods go on without a trunk.
+            FaultClass::Exhausted(_) | FaultClass::Invalid if self.is_trunk(id) => {
+                self.set_stage(id, EniStage::Deleting);
+                self.trunk_refused(now, format!("attaching {id}: {}", fault.text));
+            }
             FaultClass::Unknown => self.put_off(now, id, Backoff::CLOUD),
             FaultClass::Conflict => {
                 // It may be attached already: one look tells.

@@ -9,7 +9,7 @@ use std::{
 use model::Eni;
 use serde::{Deserialize, Serialize};
 
-use super::budget::Api;
+use super::{budget::Api, trunk::TrunkTraffic};
 
 /// How long an address waits for the pod that had it, when the pod's name is one that comes back. A
 /// StatefulSet's pod is re-created as soon as the old one is gone; pulling an image and mounting a
@@ -94,6 +94,8 @@ pub struct Policy {
     pub calls_per_minute: u32,
     /// Calls a minute of some APIs.
     pub calls_of: BTreeMap<Api, u32>,
+    /// The node has a trunk ENI, and its trunk pods reach each other this way.
+    pub trunk: Option<TrunkTraffic>,
 }
 
 impl Default for Policy {
@@ -110,6 +112,7 @@ impl Default for Policy {
             sticky_keep: STICKY_KEEP,
             calls_per_minute: CALLS_PER_MINUTE,
             calls_of: BTreeMap::new(),
+            trunk: None,
         }
     }
 }

@@ -34,13 +34,14 @@ impl Node {
             addresses: missing,
             prefixes: self.prefixes_lacking(now),
         };
-        if need.in_prefixes() == 0 {
+        let trunk = self.trunk_due(now);
+        if need.in_prefixes() == 0 && !trunk {
             self.missing_since = None;
             return self.plan_surplus(now);
         }
         self.surplus.forget();
         let since = *self.missing_since.get_or_insert(now);
-        if missing >= ASSIGN_MAX || now.since(since) >= GATHER {
+        if trunk || missing >= ASSIGN_MAX || now.since(since) >= GATHER {
             self.grow(now, need);
         }
     }
@@ -86,7 +87,7 @@ impl Node {
     }
 
     fn grow(&mut self, now: Timestamp, mut need: Need) {
-        let spread = self.config.policy.enis == EniPolicy::LeastIps;
+        let spread = self.config.policy.enis == EniPolicy::LeastIps || self.trunk_due(now);
         if spread {
             self.grow_by_eni(now, &mut need);
             // Where a new one may go is being asked; until then nothing says that there is none.
@@ -139,7 +140,9 @@ impl Node {
             .any(|i| matches!(i.call, IntentCall::CreateEni(_)));
         let count = u32::try_from(self.ledger.enis().count()).unwrap_or(u32::MAX);
         let closed = self.stops.closed(Way::NewEni, now);
-        if need.in_prefixes() == 0 || creating || closed || count >= self.config.enis_max {
+        let trunk = self.trunk_due(now);
+        let needless = need.in_prefixes() == 0 && !trunk;
+        if needless || creating || closed || count >= self.places_for_enis(now, trunk) {
             return;
         }
         if !self.may_grow(now, Api::CreateNetworkInterface) {
@@ -152,7 +155,7 @@ impl Node {
         let prefixes = need.in_prefixes().min(places.saturating_sub(1));
         let prefix_count = self.blocks_left(now, &vswitch, prefixes);
         let single = match (prefix_count, need.addresses) {
-            (0, 0) => return,
+            (0, 0) if !trunk => return,
             (0, missing) => self.vswitch_has(&vswitch, self.at_once(now, missing).min(places)),
             // The primary address alone: a create asks for secondary ones or for prefixes.
             _ => 1,
@@ -163,6 +166,7 @@ impl Node {
             vswitch,
             security_groups: self.config.security_groups.clone(),
             tags: self.config.tags.clone(),
+            trunk,
         };
         need.addresses = need.addresses.saturating_sub(create.address_count);
         need.met_by_prefixes(prefix_count);
@@ -303,6 +307,9 @@ impl Node {
             return format!("{fresh} new addresses are not visible in the instance's metadata yet");
         }
         let enis = self.ledger.enis().count();
+        if enis == 0 && self.trunk_looks_due() {
+            return "the cloud is asked whether the node has a trunk ENI".into();
+        }
         format!(
             "the node has {enis} of {} ENIs with {} addresses each, all in use or resting",
             self.config.enis_max, self.config.limits.ipv4_per_eni
@@ -325,6 +332,7 @@ impl Node {
             .chain(gathered)
             .chain(self.surplus_deadlines(now))
             .chain(self.sticky_deadlines())
+            .chain(self.trunk_deadline())
             .chain(self.budget_deadlines(now));
         all.filter(move |at| *at > now)
     }

@@ -99,7 +99,8 @@ impl Node {
             if left == 0 {
                 break;
             }
-            if in_use == 0 && free > 0 && free <= left && self.prefixes_spare(&id) {
+            let whole = free > 0 && free <= left && self.prefixes_spare(&id);
+            if in_use == 0 && whole && !self.is_trunk(&id) {
                 left -= free;
                 self.set_stage(&id, EniStage::Detaching);
                 continue;

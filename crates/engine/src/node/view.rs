@@ -40,6 +40,9 @@ pub struct EniView {
     pub vswitch: VSwitchId,
     /// How far it has come.
     pub stage: EniStage,
+    /// Whether it is the trunk.
+    #[serde(default)]
+    pub trunk: bool,
     /// Whether pods can use it.
     pub usable: bool,
     /// Its link on the node.
@@ -99,6 +102,7 @@ impl Node {
             mac: eni.mac,
             vswitch: eni.vswitch.clone(),
             stage: eni.stage,
+            trunk: eni.trunk,
             usable: self.eni_usable(id),
             link: self.eni_link(id).map(|link| link.name.to_string()),
             addresses: addresses.collect(),

@@ -7,3 +7,4 @@ mod prefix;
 mod shape;
 mod sticky;
 mod strangers;
+mod trunk;

@@ -35,6 +35,8 @@ pub(crate) struct Cloud {
     prefixes: u32,
     /// Calls that create something are refused so.
     refuses: Option<FaultClass>,
+    /// Trunks are.
+    refuses_trunks: Option<FaultClass>,
     /// Calls of each API so far.
     calls: BTreeMap<Api, u32>,
 }
@@ -64,6 +66,7 @@ impl Cloud {
             addresses: 0,
             prefixes: 0,
             refuses: None,
+            refuses_trunks: None,
             calls: BTreeMap::new(),
         };
         let mut primary = cloud.make(&config.vswitches[0].clone(), 1, BTreeMap::new());
@@ -136,6 +139,15 @@ impl Cloud {
         self.refuses = class.into();
     }
 
+    pub(crate) fn refuse_trunks(&mut self, class: FaultClass) {
+        self.refuses_trunks = Some(class);
+    }
+
+    /// The ENI is of another kind.
+    pub(crate) fn turn_into(&mut self, eni: &EniId, kind: EniKind) {
+        self.enis.get_mut(eni).unwrap().kind = kind;
+    }
+
     /// Calls of these APIs so far.
     pub(crate) fn called(&self, apis: &[Api]) -> u32 {
         apis.iter().filter_map(|api| self.calls.get(api)).sum()
@@ -166,7 +178,7 @@ impl Cloud {
         let secondary = self
             .enis
             .values()
-            .filter(|eni| eni.kind == EniKind::Secondary);
+            .filter(|eni| matches!(eni.kind, EniKind::Secondary | EniKind::Trunk));
         secondary
             .map(|eni| {
                 let own = eni.addresses.iter().map(|ip| ip.address);
@@ -331,6 +343,9 @@ impl Cloud {
     }
 
     fn create(&mut self, create: CreateEni) -> Answer {
+        if let (true, Some(class)) = (create.trunk, self.refuses_trunks) {
+            return refuse(class);
+        }
         let vswitch = create.vswitch;
         if let Err(class) = self.take(&vswitch, create.address_count) {
             return refuse(class);
@@ -344,6 +359,9 @@ impl Cloud {
         };
         let mut eni = self.make(&vswitch, create.address_count, create.tags);
         eni.prefixes = prefixes;
+        if create.trunk {
+            eni.kind = EniKind::Trunk;
+        }
         self.enis.insert(eni.id.clone(), eni.clone());
         Ok(CloudAnswer::Created(eni))
     }

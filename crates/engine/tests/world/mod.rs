@@ -14,7 +14,7 @@ use engine::{
     ledger::Ledger,
     node::{
         Action, AddRequest, CloudFault, Config, Explanation, Input, Node, Notice, OpNumber, Policy,
-        Reply, RequestNumber, View,
+        Reply, RequestNumber, Trunk, View,
     },
     recording::{self, Recorded},
 };
@@ -491,6 +491,10 @@ impl World {
 
     pub(crate) fn ledger(&self) -> &Ledger {
         self.node.ledger()
+    }
+
+    pub(crate) fn trunk(&self) -> Trunk {
+        self.node.trunk()
     }
 
     pub(crate) fn view(&self) -> View {
