@@ -9,7 +9,7 @@ use model::{
 };
 
 /// How long the cloud takes over an attach or a detach.
-const MOVES: Duration = Duration::from_secs(2);
+pub(crate) const MOVES: Duration = Duration::from_secs(2);
 
 pub(crate) struct CloudEni {
     pub(crate) id: EniId,

@@ -331,12 +331,12 @@ impl Region {
                 for id in enis {
                     // A describe may not show yet what exists.
                     let late = self.faults && self.one_in(12);
-                    let trunk = self
+                    let is_trunk = self
                         .nodes
                         .iter()
-                        .find(|node| node.trunk.as_ref() == Some(&id));
+                        .any(|node| node.trunk.as_ref() == Some(&id));
                     let eni = self.cloud.seen(&id).filter(|_| !late);
-                    if let Some(eni) = eni.or_else(|| trunk.map(seen_trunk)) {
+                    if let Some(eni) = eni.or_else(|| is_trunk.then(trunk)) {
                         seen.insert(id, eni);
                     }
                 }
@@ -501,11 +501,12 @@ impl Region {
     }
 }
 
-fn seen_trunk(node: &Node) -> SeenEni {
+/// A trunk as the cloud describes it: that it exists is all that matters.
+pub(crate) fn trunk() -> SeenEni {
     SeenEni {
         status: EniStatus::InUse,
         kind: EniKind::Trunk,
-        instance: Some(node.instance.clone()),
+        instance: None,
         trunk: None,
         vlan: None,
     }

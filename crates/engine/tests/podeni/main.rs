@@ -16,6 +16,8 @@ mod cloud;
     reason = "a test world: what does not hold fails the test"
 )]
 mod cluster;
+#[allow(clippy::unwrap_used, reason = "a test world")]
+mod cold;
 
 use std::time::Duration;
 
@@ -189,4 +191,20 @@ fn a_networking_follows_its_vswitches() {
         region.networking.is_ready(),
         "seen again within half a minute"
     );
+}
+
+/// 3,000 trunk pods at once on 100 nodes: within a tenth of what the cloud's windows allow.
+#[test]
+fn three_thousand_cold_pods_take_what_the_windows_allow() {
+    let outcome = cold::start(3_000, 100);
+    let bound = outcome.bounds.values().max().copied().unwrap_or_default() + cold::alone();
+    let table = format!(
+        "took {:?}, bound {bound:?}; by API {:?}; calls {:?}, throttled {}",
+        outcome.took, outcome.bounds, outcome.calls, outcome.throttled
+    );
+    println!("{table}");
+    assert!(outcome.took <= bound.mul_f64(1.1), "{table}");
+    let alone = cold::start(1, 1);
+    println!("one pod: {:?}, at best {:?}", alone.took, cold::alone());
+    assert!(alone.took <= cold::alone().mul_f64(1.25));
 }
