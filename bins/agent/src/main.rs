@@ -11,7 +11,6 @@ mod driver;
 mod dynamic;
 mod facts;
 mod health;
-mod herald;
 mod incumbent;
 mod install;
 mod keeper;

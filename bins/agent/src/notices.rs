@@ -8,6 +8,7 @@ use std::{
 };
 
 use engine::node::{Exhaustion, ExhaustionKind, Notice};
+use herald::Herald;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
@@ -16,11 +17,12 @@ use kube::{
 use model::PodKey;
 use tokio::sync::mpsc;
 
-use crate::herald::Herald;
-
 /// Events that may wait to be sent. A wave of 256 pods makes one each; beyond that events are dropped
 /// and counted, because nothing may wait for them.
 const EVENTS_MAX: usize = 512;
+
+/// Whose events they are.
+const CONTROLLER: &str = "terwayd";
 
 /// An event on its way.
 struct Outgoing {
@@ -43,7 +45,7 @@ impl Notices {
     /// Notices of `node`; events are sent by a task of the current runtime.
     pub(crate) fn new(client: Client, node: String) -> Self {
         let (events, mut outgoing) = mpsc::channel::<Outgoing>(EVENTS_MAX);
-        let herald = Herald::new(client, &node);
+        let herald = Herald::new(client, CONTROLLER, &node);
         tokio::spawn(async move {
             let mut complaint = String::new();
             while let Some(Outgoing { about, event }) = outgoing.recv().await {
@@ -76,7 +78,9 @@ impl Notices {
     ) -> anyhow::Result<()> {
         let event = event(reason, EventType::Warning, note.to_owned());
         let about = node_reference(node);
-        Ok(Herald::new(client, node).send(&event, &about).await?)
+        Ok(Herald::new(client, CONTROLLER, node)
+            .send(&event, &about)
+            .await?)
     }
 
     /// How often each kind of notice came.

@@ -11,3 +11,12 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// What the API server said, or why it did not answer. Its own words are whole; the type that carries them
+/// would repeat them.
+pub(crate) fn of_kube(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => chain(other),
+    }
+}

@@ -6,7 +6,7 @@ use crd::definition::{Installation, definitions, installation};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Client, ResourceExt, api::PostParams};
 
-use crate::cause::chain;
+use crate::cause::of_kube;
 
 /// Between two tries: the API server may be starting too.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ pub(crate) async fn install(client: &Client) {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(error) => {
-                    let text = chain(&error);
+                    let text = of_kube(&error);
                     if text != complaint {
                         tracing::warn!(error = text, name, "installing a resource definition");
                         complaint = text;

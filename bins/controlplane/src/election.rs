@@ -12,7 +12,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use crate::cause::chain;
+use crate::cause::of_kube;
 
 /// One replica's part in the election.
 pub(crate) struct Election {
@@ -52,7 +52,7 @@ impl Election {
                 Ok(true) => return,
                 Ok(false) => complaint.clear(),
                 Err(error) => {
-                    let text = chain(&error);
+                    let text = of_kube(&error);
                     if text != complaint {
                         tracing::warn!(error = text, lease = self.name, "asking for the lead");
                         complaint = text;
@@ -100,7 +100,7 @@ impl Election {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) => return "another replica holds the lease".into(),
                 Ok(Err(error)) => {
-                    tracing::warn!(error = %chain(&error), "renewing the lease");
+                    tracing::warn!(error = %of_kube(&error), "renewing the lease");
                 }
                 Err(_) => {}
             }
@@ -142,7 +142,7 @@ impl Election {
             Ok::<_, kube::Error>(())
         };
         if let Err(error) = released.await {
-            tracing::warn!(error = %chain(&error), "giving the lease up");
+            tracing::warn!(error = %of_kube(&error), "giving the lease up");
         }
     }
 

@@ -7,15 +7,16 @@ use std::{
 };
 
 use engine::cluster::{Doing, Notice};
+use herald::Herald;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
-    runtime::events::{Event, EventType, Recorder, Reporter},
+    runtime::events::{Event, EventType},
 };
 use model::PodKey;
 use tokio::sync::mpsc;
 
-use crate::cause::chain;
+use crate::cause::of_kube;
 
 /// Events that may wait to be sent. 500 ENIs a minute make some 30 a second; beyond a minute's worth they
 /// are dropped and counted, because nothing may wait for them.
@@ -41,19 +42,15 @@ impl Notices {
     /// Events are sent by a task of the current runtime, in the name of `controller`.
     pub(crate) fn new(client: Client, controller: &str, replica: &str) -> Self {
         let (events, mut outgoing) = mpsc::channel::<Outgoing>(EVENTS_MAX);
-        let reporter = Reporter {
-            controller: controller.to_owned(),
-            instance: Some(replica.to_owned()),
-        };
-        let recorder = Recorder::new(client, reporter);
+        let herald = Herald::new(client, controller, replica);
         tokio::spawn(async move {
             let mut complaint = String::new();
             while let Some(Outgoing { about, event }) = outgoing.recv().await {
-                match recorder.publish(&event, &about).await {
+                match herald.send(&event, &about).await {
                     Ok(()) => complaint.clear(),
                     Err(error) => {
                         // Said once, not for every event of a storm.
-                        let text = chain(&error);
+                        let text = of_kube(&error);
                         if text != complaint {
                             tracing::warn!(error = text, "events cannot be sent");
                             complaint = text;

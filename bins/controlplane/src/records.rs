@@ -16,7 +16,7 @@ use kube::{
 use model::{EniId, PodKey, podeni::PodEni as Record, podnetworking::Resolved};
 use tokio::{sync::Semaphore, time::timeout};
 
-use crate::cause::chain;
+use crate::cause::of_kube;
 
 /// What one write may take; a silent API server is asked again.
 const WRITE_BUDGET: Duration = Duration::from_secs(15);
@@ -90,7 +90,7 @@ impl Records {
             Ok(Err(kube::Error::Api(status))) if STALE.contains(&status.code) => {
                 Input::Written(key, Err(WriteFault::Stale))
             }
-            Ok(Err(error)) => failed(key, chain(&error)),
+            Ok(Err(error)) => failed(key, of_kube(&error)),
             Err(_) => failed(key, format!("no answer within {WRITE_BUDGET:?}")),
         }
     }
@@ -164,7 +164,7 @@ impl Records {
         let write = api.replace_status(&name, &options, &next);
         let outcome = match timeout(WRITE_BUDGET, write).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(chain(&error)),
+            Ok(Err(error)) => Err(of_kube(&error)),
             Err(_) => Err(format!("no answer within {WRITE_BUDGET:?}")),
         };
         Input::Resolved(name, outcome)

@@ -218,7 +218,7 @@ impl VSwitchSelectOptions {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Route {
     /// The destination, a CIDR block.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub dst: String,
 }
 

@@ -199,7 +199,7 @@ pub struct AttachmentOptions {
 #[serde(rename_all = "camelCase")]
 pub struct PodEniStatus {
     /// Empty when just made, then Binding, Bind, Detaching, Unbind, Deleting.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(extend("enum" = ["", "Binding", "Bind", "Detaching", "Unbind", "Deleting"]))]
     pub phase: String,
     /// The instance they are or were last attached to.

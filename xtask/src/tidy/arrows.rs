@@ -7,13 +7,14 @@ use super::Breach;
 use crate::build::{cargo, root};
 
 /// Package, and those of ours it may depend on.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("terway-model", &[]),
     ("terway-engine", &["terway-model"]),
     ("terway-wire", &["terway-model"]),
     ("terway-cloud", &["terway-model"]),
     ("terway-crd", &["terway-model"]),
     ("terway-datapath", &["terway-model"]),
+    ("terway-herald", &[]),
     ("terway-cni", &["terway-model", "terway-wire"]),
     (
         "terwayd",
@@ -24,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "terway-cloud",
             "terway-crd",
             "terway-datapath",
+            "terway-herald",
         ],
     ),
     (
@@ -33,6 +35,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "terway-engine",
             "terway-cloud",
             "terway-crd",
+            "terway-herald",
         ],
     ),
     (
@@ -81,6 +84,7 @@ const FENCES: [(&str, &[&str]); 9] = [
         "kube",
         &[
             "terway-crd",
+            "terway-herald",
             "terwayd",
             "terway-controlplane",
             "terway-cli",
@@ -92,6 +96,7 @@ const FENCES: [(&str, &[&str]); 9] = [
         "k8s-openapi",
         &[
             "terway-crd",
+            "terway-herald",
             "terwayd",
             "terway-controlplane",
             "terway-cli",

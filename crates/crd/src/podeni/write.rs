@@ -30,6 +30,8 @@ impl PodEni {
     pub fn create(record: &Record) -> Self {
         let mut made = Self::new(&record.key.name, PodEniSpec::default());
         made.metadata.namespace = Some(record.key.namespace.clone());
+        // `new` puts the definition's own annotations there.
+        made.metadata.annotations = None;
         made.metadata.finalizers = Some(vec![keys::FINALIZER.into()]);
         made.overlay_spec(record);
         made

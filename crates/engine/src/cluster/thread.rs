@@ -43,6 +43,8 @@ pub(super) struct Thread {
     /// What was written last, or is being written.
     last: Option<Store>,
     writing: bool,
+    /// The record as it was before that: the watch may tell of the write before its answer comes.
+    before: Option<PodEni>,
     /// Since when the watch has owed us a newer version.
     stale: Option<Timestamp>,
     failures: u32,
@@ -60,6 +62,7 @@ impl Thread {
             of: String::new(),
             last: None,
             writing: false,
+            before: None,
             stale: None,
             failures: 0,
             not_before: Timestamp::EPOCH,
@@ -165,6 +168,7 @@ impl Cluster {
         self.wake(key, None);
         if let Some(thread) = self.threads.get_mut(key) {
             (thread.last, thread.writing) = (Some(store.clone()), true);
+            thread.before = self.records.get(key).cloned();
         }
         self.emit(Action::Store(key.clone(), store));
     }
@@ -318,10 +322,11 @@ impl Cluster {
                     thread.progress = Progress::new(seed);
                     thread.progress.born();
                 }
-                let before = match after {
-                    Some(record) => self.records.insert(key.clone(), *record),
-                    None => self.records.remove(&key),
-                };
+                let before = thread.before.take();
+                match after {
+                    Some(record) => drop(self.records.insert(key.clone(), *record)),
+                    None => drop(self.records.remove(&key)),
+                }
                 self.tell_done(&key, before.as_ref(), &store);
             }
             Err(WriteFault::Stale) => thread.stale = Some(now),
