@@ -201,34 +201,7 @@ fn step(lab: &mut Lab, random: &mut Random) {
     let (address, count) = (random.pick(&held), (1 + random.below(7)).to_string());
     let vswitch = ["vsw-bp1labh", "vsw-bp1labi"][random.below(2)];
     let id = ("NetworkInterfaceId", eni.as_str());
-    let trunks = snapshot.enis.iter().filter(|it| it.kind == EniKind::Trunk);
-    let trunks: Vec<String> = trunks.map(|eni| eni.id.to_string()).collect();
-    let trunk = random.pick(&trunks);
-    let under = |id: &str| snapshot.enis.iter().find(|it| it.id.as_str() == id);
-    let host = under(&trunk).and_then(|trunk| trunk.instance.as_ref());
-    let host = host.map_or(instance.as_str(), InstanceId::as_str);
-    let riding = ("TrunkNetworkInstanceId", trunk.as_str());
     let call: (&str, Vec<(&str, &str)>) = match random.below(21) {
-        15 => (
-            "CreateNetworkInterface",
-            vec![
-                ("VSwitchId", vswitch),
-                ("SecurityGroupId", "sg-bp1lab"),
-                ("InstanceType", "Trunk"),
-            ],
-        ),
-        16 => (
-            "AttachNetworkInterface",
-            vec![("NetworkInterfaceId", &trunk), ("InstanceId", &instance)],
-        ),
-        17..=19 => (
-            "AttachNetworkInterface",
-            vec![id, ("InstanceId", host), riding],
-        ),
-        20 => (
-            "DetachNetworkInterface",
-            vec![id, ("InstanceId", host), riding],
-        ),
         0 | 1 => (
             "CreateNetworkInterface",
             vec![
@@ -278,6 +251,7 @@ fn step(lab: &mut Lab, random: &mut Random) {
             );
             return;
         }
+        15..=20 => return trunk_step(lab, random, &eni, &instance),
         10 if random.below(6) == 0 && !instances.is_empty() => {
             let instance = InstanceId::new(instance).unwrap();
             assert!(lab.region.release_instance(lab.now, &instance));
@@ -289,6 +263,34 @@ fn step(lab: &mut Lab, random: &mut Random) {
         }
     };
     lab.answer(ECS, call.0, &call.1);
+}
+
+/// Something with trunks and members.
+fn trunk_step(lab: &mut Lab, random: &mut Random, eni: &str, instance: &str) {
+    let enis = lab.region.snapshot().enis;
+    let trunks = enis.iter().filter(|eni| eni.kind == EniKind::Trunk);
+    let trunks: Vec<String> = trunks.map(|eni| eni.id.to_string()).collect();
+    let trunk = random.pick(&trunks);
+    let host = enis.iter().find(|eni| eni.id.as_str() == trunk);
+    let host = host.and_then(|trunk| trunk.instance.as_ref());
+    let host = host.map_or(instance, InstanceId::as_str);
+    let riding = [
+        ("NetworkInterfaceId", eni),
+        ("InstanceId", host),
+        ("TrunkNetworkInstanceId", &trunk),
+    ];
+    let made = [
+        ("VSwitchId", "vsw-bp1labh"),
+        ("SecurityGroupId", "sg-bp1lab"),
+        ("InstanceType", "Trunk"),
+    ];
+    let plugged = [("NetworkInterfaceId", &*trunk), ("InstanceId", instance)];
+    match random.below(6) {
+        0 => lab.answer(ECS, "CreateNetworkInterface", &made),
+        1 => lab.answer(ECS, "AttachNetworkInterface", &plugged),
+        2 => lab.answer(ECS, "DetachNetworkInterface", &riding),
+        _ => lab.answer(ECS, "AttachNetworkInterface", &riding),
+    };
 }
 
 #[test]
