@@ -8,11 +8,12 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    custom,
     error::ApiError,
     events,
     ids::Ids,
     object,
-    registry::{EVENTS_V1, NAMESPACES, Resource},
+    registry::{CRDS, EVENTS_V1, NAMESPACES, RESOURCES, Resource},
     selector::Selector,
     time::UnixTime,
     watch::{Entry, History},
@@ -60,6 +61,8 @@ pub struct Cluster {
     pub(crate) ids: Ids,
     pub(crate) objects: BTreeMap<Key, Arc<Value>>,
     pub(crate) history: BTreeMap<&'static str, History>,
+    /// Rows that clients have defined, by the names of the definitions.
+    custom: BTreeMap<String, &'static Resource>,
     revision: u64,
     /// The revision of the newborn cluster: nobody can watch from before it.
     pub(crate) born: u64,
@@ -129,6 +132,7 @@ impl Cluster {
             ids: Ids::new(seed),
             objects: BTreeMap::new(),
             history: BTreeMap::new(),
+            custom: BTreeMap::new(),
             revision: 0,
             born: 0,
         };
@@ -139,6 +143,25 @@ impl Cluster {
         }
         cluster.born = cluster.revision;
         cluster
+    }
+
+    /// Every resource that is served, in the order discovery shows them: the table, then what clients
+    /// have defined.
+    pub fn resources(&self) -> impl Iterator<Item = &'static Resource> + use<'_> {
+        let table = RESOURCES.iter().copied();
+        table.chain(self.custom.values().copied())
+    }
+
+    /// The row for a path's group, version and plural.
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
+        self.resources()
+            .find(|r| r.group == group && r.version == version && r.plural == plural)
+    }
+
+    /// The row an object says it belongs to.
+    pub fn of_kind(&self, api_version: &str, kind: &str) -> Option<&'static Resource> {
+        self.resources()
+            .find(|r| r.kind == kind && r.api_version() == api_version)
     }
 
     /// The revision of the latest change: `metadata.resourceVersion` of a list taken now.
@@ -254,6 +277,9 @@ impl Cluster {
         self.revision += 1;
         object["metadata"]["resourceVersion"] = self.revision.to_string().into();
         let after = Arc::new(object);
+        if key.store == CRDS.store() {
+            self.custom.insert(key.name.clone(), custom::row(&after));
+        }
         let before = self.objects.insert(key.clone(), Arc::clone(&after));
         self.record(key, before, Arc::clone(&after), false);
         after
@@ -265,7 +291,19 @@ impl Cluster {
         last["metadata"]["resourceVersion"] = self.revision.to_string().into();
         let after = Arc::new(last);
         let before = self.objects.remove(&key);
+        let defined = (key.store == CRDS.store()).then(|| self.custom.remove(&key.name));
         self.record(key, before, Arc::clone(&after), true);
+        // The objects go with their definition, at once and whatever their finalizers.
+        if let Some(Some(resource)) = defined {
+            let all: Vec<_> = self
+                .objects_of(resource)
+                .map(|(key, _)| key.clone())
+                .collect();
+            for key in all {
+                let last = Value::clone(&self.objects[&key]);
+                self.remove(key, last);
+            }
+        }
         after
     }
 

@@ -3,8 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
+    custom,
     object::{self, child, default},
-    registry::{EVENTS, EVENTS_V1, NAMESPACES, PODS, Resource},
+    registry::{CRDS, EVENTS, EVENTS_V1, NAMESPACES, PODS, Resource},
 };
 
 /// Seconds a pod stays on a node that went away (admission plugin `DefaultTolerationSeconds`).
@@ -17,6 +18,8 @@ const GRACE_SECONDS: u32 = 30;
 pub(crate) fn fill(resource: &Resource, object: &mut Value) {
     if resource == &PODS {
         pod_spec(child(object, "spec"));
+    } else if resource == &CRDS {
+        custom::fill(object);
     } else if (resource == &EVENTS || resource == &EVENTS_V1)
         && let Some(event) = object.as_object_mut()
     {
@@ -46,6 +49,12 @@ pub(crate) fn fill_new(resource: &Resource, object: &mut Value) {
         labels["kubernetes.io/metadata.name"] = name.into();
         object["spec"] = json!({ "finalizers": ["kubernetes"] });
         object["status"] = json!({ "phase": "Active" });
+    } else if resource == &CRDS {
+        object["status"] = custom::established(object);
+    } else if let (Some(_), true, Some(fields)) =
+        (resource.custom, resource.status, object.as_object_mut())
+    {
+        fields.remove("status");
     }
 }
 

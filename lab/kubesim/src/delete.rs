@@ -11,7 +11,7 @@ use crate::{
     cluster::{Cluster, Key, Target, served},
     error::{ApiError, Named},
     object,
-    registry::{NAMESPACES, PODS, RESOURCES, Resource},
+    registry::{NAMESPACES, PODS, Resource},
     selector::Selector,
     time::{UnixTime, parse_rfc3339, rfc3339},
     write::bump_generation,
@@ -222,7 +222,8 @@ impl Cluster {
         object::metadata(&mut new).insert("deletionTimestamp".into(), rfc3339(now).into());
         new["status"]["phase"] = "Terminating".into();
         let terminating = self.put(target.key(), new);
-        for resource in RESOURCES.iter().filter(|r| r.namespaced) {
+        let namespaced: Vec<_> = self.resources().filter(|r| r.namespaced).collect();
+        for resource in namespaced {
             let (all, options) = (Selector::default(), DeleteOptions::default());
             self.delete_collection(now, resource, target.name, &all, &options)?;
         }

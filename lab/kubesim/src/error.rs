@@ -222,6 +222,28 @@ impl ApiError {
         Self::new(403, "Forbidden", message).about(resource, resource.plural, name, causes)
     }
 
+    /// A webhook says no, with a code and a reason of its own.
+    pub(crate) fn denied(code: u16, reason: &str, message: String) -> Self {
+        // Reasons of the API are few and known; another one is told by the message.
+        let known = [
+            "Forbidden",
+            "Invalid",
+            "BadRequest",
+            "Conflict",
+            "AlreadyExists",
+        ];
+        let known = known.into_iter().find(|known| *known == reason);
+        Self::new(code, known.unwrap_or_default(), message)
+    }
+
+    /// A webhook that must be asked cannot be.
+    pub(crate) fn webhook_failed(webhook: &str, why: &str) -> Self {
+        let what = format!("failed calling webhook {webhook:?}: {why}");
+        let message = format!("Internal error occurred: {what}");
+        let causes = json!([{ "message": what }]);
+        Self::new(500, "InternalError", message).with(json!({ "causes": causes }))
+    }
+
     /// The request does not parse.
     pub fn bad_request(why: impl Into<String>) -> Self {
         Self::new(400, "BadRequest", why)

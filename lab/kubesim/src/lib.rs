@@ -4,11 +4,14 @@
 //! [`Cluster`] is the machine: every verb is a method, time and randomness come in from outside,
 //! so a run replays. [`http`] puts it on a socket for `kubectl` and client libraries. What is left
 //! out is left out visibly: a resource, verb or patch that is not served is refused, never faked.
-//! There are no schemas behind the table of resources, so unknown fields are kept, not pruned.
+//! There are no schemas behind the table of resources, nor those of custom ones, so unknown fields are
+//! kept, not pruned.
 
+mod admission;
 mod apply;
 mod binding;
 mod cluster;
+mod custom;
 mod defaults;
 mod delete;
 mod error;
@@ -29,6 +32,7 @@ mod watch;
 mod write;
 
 pub use cluster::{Cluster, ListQuery, Listing, Target};
+pub use custom::Custom;
 pub use delete::{DeleteOptions, Deleted};
 pub use error::{ApiError, Cause, Named};
 pub use patch::Patch;

@@ -1,7 +1,10 @@
 //! The table of resources this API serves.
 //!
 //! One row per resource says everything that differs between them in how they are named, stored
-//! and changed; what their fields mean is in `defaults`, `validate` and `table`.
+//! and changed; what their fields mean is in `defaults`, `validate` and `table`. Rows that clients
+//! define are in `custom`.
+
+use crate::custom::Custom;
 
 /// One served resource.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,10 +37,12 @@ pub struct Resource {
     pub create_on_update: bool,
     /// A DELETE answers with the object instead of a `Status`.
     pub returns_deleted: bool,
+    /// Defined by a client.
+    pub custom: Option<&'static Custom>,
 }
 
 /// A namespaced resource with nothing special about it.
-const fn plain(
+pub(crate) const fn plain(
     group: &'static str,
     kind: &'static str,
     plural: &'static str,
@@ -59,6 +64,7 @@ const fn plain(
         unconditional_update: true,
         create_on_update: false,
         returns_deleted: false,
+        custom: None,
     }
 }
 
@@ -152,11 +158,18 @@ pub static CONFIG_MAPS: Resource = plain("", "ConfigMap", "configmaps", "configm
 /// acts on it, nothing fills it in.
 static SECRETS: Resource = plain("", "Secret", "secrets", "secret", &[]);
 
-static SERVICES: Resource = Resource {
+/// Services: nothing here balances them; webhooks are found by them.
+pub(crate) static SERVICES: Resource = Resource {
     status: true,
     create_on_update: true,
     returns_deleted: true,
     ..plain("", "Service", "services", "service", &["svc"])
+};
+
+/// Endpoints, which whoever runs the programs writes.
+pub(crate) static ENDPOINTS: Resource = Resource {
+    create_on_update: true,
+    ..plain("", "Endpoints", "endpoints", "endpoints", &["ep"])
 };
 
 static SERVICE_ACCOUNTS: Resource = Resource {
@@ -170,7 +183,8 @@ static SERVICE_ACCOUNTS: Resource = Resource {
     )
 };
 
-static CRDS: Resource = Resource {
+/// Definitions of custom resources.
+pub static CRDS: Resource = Resource {
     namespaced: false,
     status: true,
     generation: true,
@@ -184,12 +198,49 @@ static CRDS: Resource = Resource {
     )
 };
 
-static DAEMON_SETS: Resource = Resource {
-    categories: &["all"],
-    status: true,
-    generation: true,
-    ..plain("apps", "DaemonSet", "daemonsets", "daemonset", &["ds"])
-};
+/// A workload, which no controller carries out.
+const fn workload(
+    kind: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+    short_names: &'static [&'static str],
+) -> Resource {
+    Resource {
+        categories: &["all"],
+        status: true,
+        generation: true,
+        ..plain("apps", kind, plural, singular, short_names)
+    }
+}
+
+static DAEMON_SETS: Resource = workload("DaemonSet", "daemonsets", "daemonset", &["ds"]);
+static DEPLOYMENTS: Resource = workload("Deployment", "deployments", "deployment", &["deploy"]);
+
+/// The group of webhook configurations.
+pub(crate) const ADMISSION: &str = "admissionregistration.k8s.io";
+
+const fn webhooks(kind: &'static str, plural: &'static str, singular: &'static str) -> Resource {
+    Resource {
+        namespaced: false,
+        categories: &["api-extensions"],
+        generation: true,
+        ..plain(ADMISSION, kind, plural, singular, &[])
+    }
+}
+
+/// Webhooks that may change what is written.
+pub(crate) static MUTATING: Resource = webhooks(
+    "MutatingWebhookConfiguration",
+    "mutatingwebhookconfigurations",
+    "mutatingwebhookconfiguration",
+);
+
+/// Webhooks that may refuse it.
+pub(crate) static VALIDATING: Resource = webhooks(
+    "ValidatingWebhookConfiguration",
+    "validatingwebhookconfigurations",
+    "validatingwebhookconfiguration",
+);
 
 /// A resource of RBAC; nobody is refused anything by it here.
 const fn rbac(
@@ -227,8 +278,9 @@ static PRIORITY_CLASSES: Resource = Resource {
 };
 
 /// Every row, in the order discovery shows them: by group, then by name.
-pub static RESOURCES: [&Resource; 17] = [
+pub static RESOURCES: [&Resource; 21] = [
     &CONFIG_MAPS,
+    &ENDPOINTS,
     &EVENTS,
     &NAMESPACES,
     &NODES,
@@ -236,8 +288,11 @@ pub static RESOURCES: [&Resource; 17] = [
     &SECRETS,
     &SERVICE_ACCOUNTS,
     &SERVICES,
+    &MUTATING,
+    &VALIDATING,
     &CRDS,
     &DAEMON_SETS,
+    &DEPLOYMENTS,
     &LEASES,
     &EVENTS_V1,
     &CLUSTER_ROLE_BINDINGS,
@@ -248,20 +303,6 @@ pub static RESOURCES: [&Resource; 17] = [
 ];
 
 impl Resource {
-    /// The row for a path's group, version and plural.
-    pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Self> {
-        let named = |r: &&Self| r.group == group && r.version == version && r.plural == plural;
-        RESOURCES.iter().copied().find(|r| named(r))
-    }
-
-    /// The row an object says it belongs to.
-    pub fn of_kind(api_version: &str, kind: &str) -> Option<&'static Self> {
-        RESOURCES
-            .iter()
-            .copied()
-            .find(|r| r.kind == kind && r.api_version() == api_version)
-    }
-
     /// `apiVersion` of its objects.
     pub fn api_version(&self) -> String {
         match self.group {
@@ -282,7 +323,7 @@ impl Resource {
 
     /// What the store files it under: both shapes of an event are one object.
     pub(crate) fn store(&self) -> &'static str {
-        self.plural
+        self.custom.map_or(self.plural, |custom| custom.store)
     }
 }
 

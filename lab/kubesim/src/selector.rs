@@ -57,6 +57,35 @@ impl Selector {
         Ok(selector)
     }
 
+    /// Reads a `LabelSelector`; none selects everything. An operator that does not exist selects
+    /// nothing.
+    pub(crate) fn of_labels(selector: &Value) -> Self {
+        let equal = object::entries(selector, "/matchLabels").map(|(key, value)| {
+            let value = value.as_str().unwrap_or_default().to_owned();
+            (key.clone(), Test::In(vec![value]))
+        });
+        let expressions = object::items(selector, "/matchExpressions")
+            .iter()
+            .map(|each| {
+                let values = object::items(each, "/values")
+                    .iter()
+                    .filter_map(Value::as_str);
+                let values = values.map(str::to_owned).collect();
+                let test = match object::text(each, "/operator") {
+                    "NotIn" => Test::NotIn(values),
+                    "Exists" => Test::Exists,
+                    "DoesNotExist" => Test::Absent,
+                    "In" => Test::In(values),
+                    _ => Test::In(Vec::new()),
+                };
+                (object::text(each, "/key").to_owned(), test)
+            });
+        Self {
+            labels: equal.chain(expressions).collect(),
+            fields: Vec::new(),
+        }
+    }
+
     /// Selects everything: lists may then say how many items remain.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()

@@ -23,6 +23,10 @@ pub(crate) enum ListKind {
 
 /// How the list `field` merges in objects of `resource`.
 pub(crate) fn list_kind(resource: &Resource, field: &str) -> ListKind {
+    // Lists of a custom resource are atomic, those of its metadata are as everywhere.
+    if resource.custom.is_some() && !matches!(field, "finalizers" | "ownerReferences") {
+        return ListKind::Atomic;
+    }
     match field {
         "finalizers" | "podCIDRs" => ListKind::Values,
         "containers"

@@ -5,9 +5,10 @@
 use serde_json::{Value, json};
 
 use crate::{
+    admission, custom,
     error::{ApiError, Cause},
     object,
-    registry::{CONFIG_MAPS, EVENTS, EVENTS_V1, NAMESPACES, PODS, Resource},
+    registry::{ADMISSION, CONFIG_MAPS, CRDS, EVENTS, EVENTS_V1, NAMESPACES, PODS, Resource},
 };
 
 /// Longest DNS label (RFC 1123) and longest DNS subdomain.
@@ -165,6 +166,10 @@ pub(crate) fn content(resource: &'static Resource, object: &Value) -> Result<(),
     }
     if resource == &PODS {
         pod(object, &mut causes);
+    } else if resource == &CRDS {
+        custom::check(object, &mut causes);
+    } else if resource.group == ADMISSION {
+        admission::check(object, &mut causes);
     } else if resource == &CONFIG_MAPS {
         config_map(object, &mut causes);
     } else if resource == &EVENTS || resource == &EVENTS_V1 {

@@ -42,7 +42,7 @@ impl Written {
 }
 
 /// What only the server sets; a create starts without them.
-const SYSTEM_FIELDS: [&str; 6] = [
+pub(crate) const SYSTEM_FIELDS: [&str; 6] = [
     "uid",
     "creationTimestamp",
     "deletionTimestamp",
@@ -164,7 +164,7 @@ impl Cluster {
         if new == *old {
             return Ok(served(resource, &old));
         }
-        if resource.generation && new.get("spec") != old.get("spec") {
+        if resource.generation && counted(resource, &new) != counted(resource, &old) {
             bump_generation(&mut new);
         }
         let done_deleting = new.pointer("/metadata/deletionGracePeriodSeconds") == Some(&json!(0))
@@ -246,6 +246,20 @@ pub(crate) fn check_uid(target: Target<'_>, asked: &str, actual: &str) -> Result
     ))
 }
 
+/// What `metadata.generation` counts the changes of: what is wanted; where a client defined the resource,
+/// whatever it has but metadata and the status of its own.
+fn counted<'a>(resource: &Resource, object: &'a Value) -> Vec<(&'a String, &'a Value)> {
+    let counts = |name: &str| match (resource.custom, name) {
+        (Some(_), "metadata") => false,
+        (Some(_), "status") => !resource.status,
+        (Some(_), _) => true,
+        (None, name) => matches!(name, "spec" | "webhooks"),
+    };
+    object::entries(object, "")
+        .filter(|(name, _)| counts(name))
+        .collect()
+}
+
 pub(crate) fn bump_generation(object: &mut Value) {
     if let Some(generation) = object
         .pointer("/metadata/generation")
@@ -268,6 +282,10 @@ fn keep_from(old: &Value, resource: &Resource, part: Part, new: &mut Value) {
     if part == Part::Status {
         object::copy(meta, old_meta, "ownerReferences");
     }
+    if part == Part::Status && resource.custom.is_some() {
+        *new = with_status(old, new);
+        return;
+    }
     let Some(fields) = new.as_object_mut() else {
         return;
     };
@@ -284,4 +302,16 @@ fn keep_from(old: &Value, resource: &Resource, part: Part, new: &mut Value) {
     if resource == &NAMESPACES {
         object::copy(fields, old, "spec");
     }
+}
+
+/// A custom resource's write of status takes nothing of the metadata but who manages the fields.
+fn with_status(old: &Value, new: &Value) -> Value {
+    let mut kept = old.clone();
+    for (at, field) in [("", "status"), ("/metadata", "managedFields")] {
+        let from = new.pointer(at).unwrap_or(&Value::Null);
+        if let Some(Value::Object(to)) = kept.pointer_mut(at) {
+            object::copy(to, from, field);
+        }
+    }
+    kept
 }

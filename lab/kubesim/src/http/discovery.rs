@@ -10,11 +10,8 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{accept, verbs::json_response};
-use crate::{
-    ApiError, Resource,
-    registry::{PODS, RESOURCES},
-};
+use super::{Api, accept, verbs::json_response};
+use crate::{ApiError, Resource, registry::PODS};
 
 /// The release whose behaviour is served; the suffix says by whom.
 const VERSION: (&str, &str, &str) = ("1", "33", "v1.33.0+kubesim");
@@ -39,17 +36,22 @@ const OPENAPI_PROTOBUF: [&str; 2] = [
 ];
 
 /// Answers paths that are about the server; `None` for those of objects.
-pub(super) fn answer(parts: &Parts) -> Option<Result<Response, ApiError>> {
+pub(super) fn answer(api: &Api, parts: &Parts) -> Option<Result<Response, ApiError>> {
     let segments: Vec<&str> = parts.uri.path().trim_matches('/').split('/').collect();
     let body = match segments.as_slice() {
         ["version"] => version(),
         ["healthz" | "readyz" | "livez", ..] => return Some(Ok("ok".into_response())),
         ["openapi", "v2"] => return Some(Ok(openapi(parts))),
         ["api"] => core_versions(),
-        ["apis"] => group_list(),
-        ["api", "v1"] => resource_list("", "v1"),
-        ["apis", group] if has_group(group, "v1") => api_group(group),
-        ["apis", group, version] if has_group(group, version) => resource_list(group, version),
+        ["apis"] => group_list(&served(api)),
+        ["api", "v1"] => resource_list(&served(api), "", "v1"),
+        ["apis", group] => api_group(&served(api), group)?,
+        ["apis", group, version] => {
+            let served = served(api);
+            let known = |r: &&Resource| (r.group, r.version) == (*group, *version);
+            served.iter().copied().find(known)?;
+            resource_list(&served, group, version)
+        }
         _ => return None,
     };
     if parts.method != Method::GET {
@@ -67,43 +69,42 @@ fn version() -> Value {
     })
 }
 
-fn has_group(group: &str, version: &str) -> bool {
-    !group.is_empty()
-        && RESOURCES
-            .iter()
-            .any(|r| r.group == group && r.version == version)
-}
-
-/// Named groups, each once, in table order.
-fn named_groups() -> Vec<&'static str> {
-    let mut groups: Vec<_> = RESOURCES
-        .iter()
-        .map(|r| r.group)
-        .filter(|g| !g.is_empty())
-        .collect();
-    groups.dedup();
-    groups
+fn served(api: &Api) -> Vec<&'static Resource> {
+    api.read(|cluster| cluster.resources().collect())
 }
 
 fn core_versions() -> Value {
     json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] })
 }
 
-fn group_list() -> Value {
-    let groups: Vec<_> = named_groups().into_iter().map(group_entry).collect();
+fn group_list(served: &[&Resource]) -> Value {
+    let mut groups: Vec<_> = served.iter().map(|r| r.group).collect();
+    groups.dedup();
+    let groups: Vec<_> = groups
+        .iter()
+        .filter_map(|group| group_entry(served, group))
+        .collect();
     json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
 }
 
-fn group_entry(group: &str) -> Value {
-    let version = json!({ "groupVersion": format!("{group}/v1"), "version": "v1" });
-    json!({ "name": group, "versions": [version], "preferredVersion": version })
+/// A named group with its versions, the first of them preferred.
+fn group_entry(served: &[&Resource], group: &str) -> Option<Value> {
+    let of_group = served
+        .iter()
+        .filter(|r| !group.is_empty() && r.group == group);
+    let mut versions: Vec<_> = of_group.map(|r| r.version).collect();
+    versions.dedup();
+    let version = |v: &&str| json!({ "groupVersion": format!("{group}/{v}"), "version": v });
+    let versions: Vec<_> = versions.iter().map(version).collect();
+    let preferred = versions.first()?.clone();
+    Some(json!({ "name": group, "versions": versions, "preferredVersion": preferred }))
 }
 
-fn api_group(group: &str) -> Value {
-    let mut entry = group_entry(group);
+fn api_group(served: &[&Resource], group: &str) -> Option<Value> {
+    let mut entry = group_entry(served, group)?;
     entry["kind"] = "APIGroup".into();
     entry["apiVersion"] = "v1".into();
-    entry
+    Some(entry)
 }
 
 /// Subresources: name, verbs, kind.
@@ -126,12 +127,10 @@ fn verbs(resource: &Resource) -> Vec<&'static str> {
     VERBS.into_iter().filter(whole).collect()
 }
 
-fn resource_list(group: &str, version: &str) -> Value {
+fn resource_list(served: &[&'static Resource], group: &str, version: &str) -> Value {
     let mut resources = Vec::new();
-    for r in RESOURCES
-        .iter()
-        .filter(|r| r.group == group && r.version == version)
-    {
+    let wanted = |r: &&Resource| r.group == group && r.version == version;
+    for r in served.iter().copied().filter(wanted) {
         let mut entry = json!({
             "name": r.plural, "singularName": r.singular, "namespaced": r.namespaced,
             "kind": r.kind, "verbs": verbs(r),

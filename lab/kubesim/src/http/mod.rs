@@ -4,13 +4,17 @@
 //! answers, and is the only place with a clock and a lock.
 
 mod accept;
+mod admit;
 mod discovery;
 mod path;
 mod protobuf;
 mod stream;
 mod verbs;
+mod webhook;
 
 use std::{
+    io,
+    net::{SocketAddr, TcpStream},
     sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -20,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
-    ApiError, Cluster, Resource, UnixTime, object, schedule,
+    ApiError, Cluster, UnixTime, object, schedule,
     time::{rfc3339, rfc3339_micro},
 };
 
@@ -31,6 +35,8 @@ struct Shared {
     cluster: Mutex<Cluster>,
     clock: Box<dyn Fn() -> UnixTime + Send + Sync>,
     revision: watch::Sender<u64>,
+    /// How programs of the cluster are reached.
+    dial: webhook::Dial,
 }
 
 /// A cluster that many requests share.
@@ -38,14 +44,22 @@ struct Shared {
 pub struct Api(Arc<Shared>);
 
 impl Api {
-    /// Serves `cluster` by the system's clock.
+    /// Serves `cluster` by the system's clock, with webhooks where this process can connect to.
     pub fn new(cluster: Cluster) -> Self {
+        Self::dialing(cluster, TcpStream::connect)
+    }
+
+    /// The same, with webhooks where `dial`, which may block, connects to.
+    pub fn dialing(
+        cluster: Cluster,
+        dial: impl Fn(SocketAddr) -> io::Result<TcpStream> + Send + Sync + 'static,
+    ) -> Self {
         // A clock before 1970 reads as 1970: ages are then wrong, nothing else.
-        Self::with_clock(cluster, || {
-            SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-        })
+        let clock = || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            now.unwrap_or_default()
+        };
+        Self::make(cluster, clock, dial)
     }
 
     /// Serves `cluster` by another clock.
@@ -53,11 +67,20 @@ impl Api {
         cluster: Cluster,
         clock: impl Fn() -> UnixTime + Send + Sync + 'static,
     ) -> Self {
+        Self::make(cluster, clock, TcpStream::connect)
+    }
+
+    fn make(
+        cluster: Cluster,
+        clock: impl Fn() -> UnixTime + Send + Sync + 'static,
+        dial: impl Fn(SocketAddr) -> io::Result<TcpStream> + Send + Sync + 'static,
+    ) -> Self {
         let (revision, _) = watch::channel(cluster.revision());
         Self(Arc::new(Shared {
             cluster: Mutex::new(cluster),
             clock: Box::new(clock),
             revision,
+            dial: Arc::new(dial),
         }))
     }
 
@@ -108,7 +131,8 @@ impl Api {
             object::text(&manifest, "/apiVersion"),
             object::text(&manifest, "/kind"),
         );
-        let resource = Resource::of_kind(version, kind).ok_or_else(|| {
+        let resource = self.read(|cluster| cluster.of_kind(version, kind));
+        let resource = resource.ok_or_else(|| {
             ApiError::bad_request(format!(
                 "no matches for kind {kind:?} in version {version:?}"
             ))
@@ -133,7 +157,7 @@ pub fn router(api: Api) -> Router {
 
 async fn answer(api: &Api, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let outcome = match discovery::answer(&parts) {
+    let outcome = match discovery::answer(api, &parts) {
         Some(answer) => answer,
         None => verbs::answer(api, &parts, body).await,
     };

@@ -1,6 +1,6 @@
 //! What a path under `/api/v1` or `/apis/GROUP/VERSION` names.
 
-use crate::{ApiError, Resource};
+use crate::{ApiError, Cluster, Resource};
 
 /// A parsed path.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(super) struct Place {
 impl Place {
     /// # Errors
     /// `PathNotFound`.
-    pub(super) fn parse(path: &str) -> Result<Self, ApiError> {
+    pub(super) fn parse(cluster: &Cluster, path: &str) -> Result<Self, ApiError> {
         let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
         let (group, version, rest) = match segments.as_slice() {
             ["api", version, rest @ ..] => ("", *version, rest),
@@ -34,8 +34,8 @@ impl Place {
             [plural, name, subresource] => (plural, Some(*name), Some(*subresource)),
             _ => return Err(ApiError::path_not_found()),
         };
-        let resource =
-            Resource::find(group, version, plural).ok_or_else(ApiError::path_not_found)?;
+        let resource = cluster.find(group, version, plural);
+        let resource = resource.ok_or_else(ApiError::path_not_found)?;
         // A namespaced object has no path outside its namespace, a cluster's none inside one.
         if resource.namespaced == namespace.is_empty() && (name.is_some() || !namespace.is_empty())
         {
@@ -56,8 +56,9 @@ mod tests {
 
     #[test]
     fn paths_name_what_the_api_says() {
+        let cluster = Cluster::new(1, std::time::Duration::ZERO);
         let read = |path: &str| {
-            Place::parse(path).ok().map(|p| {
+            Place::parse(&cluster, path).ok().map(|p| {
                 format!(
                     "{} {:?} {} {}",
                     p.resource.plural,
@@ -87,7 +88,7 @@ mod tests {
             ("/api/v1/namespaces/a/nodes", None),
             ("/api/v1/namespaces/a/nodes/n", None),
             ("/api/v2/pods", None),
-            ("/apis/apps/v1/deployments", None),
+            ("/apis/apps/v1/statefulsets", None),
             ("/api/v1/namespaces/a/pods/x/status/y", None),
             ("/", None),
         ];

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::{
     Api, BODY_LIMIT,
     accept::{self, Form},
+    admit::{self, Admitted},
     path::Place,
     protobuf, stream,
 };
@@ -38,8 +39,8 @@ pub(super) struct Call {
 }
 
 impl Call {
-    fn parse(parts: &Parts) -> Result<Self, ApiError> {
-        let place = Place::parse(parts.uri.path())?;
+    fn parse(api: &Api, parts: &Parts) -> Result<Self, ApiError> {
+        let place = api.read(|cluster| Place::parse(cluster, parts.uri.path()))?;
         let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
             .map_err(|error| ApiError::bad_request(error.to_string()))?;
         let parameters: Parameters = query.0.into_iter().collect();
@@ -101,7 +102,7 @@ impl Call {
     }
 
     /// Runs a write, on a copy when the client asked for a dry run.
-    fn write<T>(
+    pub(super) fn write<T>(
         &self,
         api: &Api,
         change: impl FnOnce(&mut Cluster, UnixTime) -> Result<T, ApiError>,
@@ -115,7 +116,7 @@ impl Call {
 }
 
 pub(super) async fn answer(api: &Api, parts: &Parts, body: Body) -> Result<Response, ApiError> {
-    let call = Call::parse(parts)?;
+    let call = Call::parse(api, parts)?;
     let bytes = to_bytes(body, BODY_LIMIT)
         .await
         .map_err(|_| ApiError::too_large(BODY_LIMIT))?;
@@ -123,18 +124,18 @@ pub(super) async fn answer(api: &Api, parts: &Parts, body: Body) -> Result<Respo
         return stream::watch(api, call);
     }
     if call.place.name.is_some() {
-        return one(api, &call, parts, &bytes);
+        return one(api, &call, parts, &bytes).await;
     }
     match parts.method {
         Method::GET => list(api, &call),
-        Method::POST => create(api, &call, &parts.headers, &bytes),
+        Method::POST => create(api, &call, &parts.headers, &bytes).await,
         Method::DELETE => delete_all(api, &call, &bytes),
         _ => Err(ApiError::method_not_allowed()),
     }
 }
 
 /// Verbs on one named object.
-fn one(api: &Api, call: &Call, parts: &Parts, bytes: &[u8]) -> Result<Response, ApiError> {
+async fn one(api: &Api, call: &Call, parts: &Parts, bytes: &[u8]) -> Result<Response, ApiError> {
     let Place {
         resource,
         namespace,
@@ -168,15 +169,16 @@ fn one(api: &Api, call: &Call, parts: &Parts, bytes: &[u8]) -> Result<Response, 
         }
         Method::PUT => {
             let body = parse_json(&parts.headers, bytes)?;
-            let written =
-                call.write(api, |cluster, now| cluster.update(now, target, part, body))?;
-            Ok(render_written(api, call, written))
+            let update =
+                |cluster: &mut Cluster, now| cluster.update(now, target, part, body.clone());
+            let admitted = admit::write(api, call, part, update).await?;
+            Ok(render_written(api, call, admitted))
         }
         Method::PATCH => {
             let patch = parse_patch(call, &parts.headers, bytes)?;
-            let written =
-                call.write(api, |cluster, now| cluster.patch(now, target, part, &patch))?;
-            Ok(render_written(api, call, written))
+            let change = |cluster: &mut Cluster, now| cluster.patch(now, target, part, &patch);
+            let admitted = admit::write(api, call, part, change).await?;
+            Ok(render_written(api, call, admitted))
         }
         Method::DELETE if part == Part::Whole => delete(api, call, target, bytes),
         _ => Err(ApiError::method_not_allowed()),
@@ -227,7 +229,12 @@ fn list(api: &Api, call: &Call) -> Result<Response, ApiError> {
     Ok(json_response(200, &body))
 }
 
-fn create(api: &Api, call: &Call, headers: &HeaderMap, bytes: &[u8]) -> Result<Response, ApiError> {
+async fn create(
+    api: &Api,
+    call: &Call,
+    headers: &HeaderMap,
+    bytes: &[u8],
+) -> Result<Response, ApiError> {
     let Place {
         resource,
         namespace,
@@ -237,10 +244,12 @@ fn create(api: &Api, call: &Call, headers: &HeaderMap, bytes: &[u8]) -> Result<R
         return Err(ApiError::method_not_allowed());
     }
     let body = parse_json(headers, bytes)?;
-    let object = call.write(api, |cluster, now| {
-        cluster.create(now, resource, namespace, body)
-    })?;
-    Ok(render(api, call, 201, &object))
+    let make = |cluster: &mut Cluster, now| {
+        let made = cluster.create(now, resource, namespace, body.clone());
+        made.map(Written::Created)
+    };
+    let admitted = admit::write(api, call, Part::Whole, make).await?;
+    Ok(render_written(api, call, admitted))
 }
 
 fn delete(api: &Api, call: &Call, target: Target<'_>, bytes: &[u8]) -> Result<Response, ApiError> {
@@ -331,6 +340,10 @@ fn parse_patch(call: &Call, headers: &HeaderMap, bytes: &[u8]) -> Result<Patch, 
     Ok(match media_type(headers) {
         "application/json-patch+json" => Patch::Json(from_slice(bytes)?),
         "application/merge-patch+json" => Patch::Merge(from_slice(bytes)?),
+        // It needs the tags of a type.
+        "application/strategic-merge-patch+json" if call.place.resource.custom.is_some() => {
+            return Err(ApiError::unsupported_patch());
+        }
         "application/strategic-merge-patch+json" => Patch::Strategic(from_slice(bytes)?),
         "application/apply-patch+yaml" => Patch::Apply {
             manager: call.parameter("fieldManager").to_owned(),
@@ -341,13 +354,13 @@ fn parse_patch(call: &Call, headers: &HeaderMap, bytes: &[u8]) -> Result<Patch, 
     })
 }
 
-fn render_written(api: &Api, call: &Call, written: Written) -> Response {
+fn render_written(api: &Api, call: &Call, (written, warnings): Admitted) -> Response {
     let code = if matches!(written, Written::Created(_)) {
         201
     } else {
         200
     };
-    render(api, call, code, &written.into_object())
+    admit::warned(render(api, call, code, &written.into_object()), warnings)
 }
 
 fn render(api: &Api, call: &Call, code: u16, object: &Value) -> Response {

@@ -7,6 +7,7 @@ mod pods;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    custom::PrinterColumn,
     object,
     registry::{CONFIG_MAPS, EVENTS, EVENTS_V1, LEASES, NAMESPACES, NODES, PODS, Resource},
     time::{UnixTime, human, parse_rfc3339},
@@ -31,7 +32,10 @@ const NONE: &str = "<none>";
 const UNKNOWN: &str = "<unknown>";
 
 fn columns(resource: &Resource) -> Vec<Column> {
-    let middle: &[Column] = if resource == &PODS {
+    let middle: &[Column] = if let Some(columns) = printed(resource) {
+        let columns = columns.iter().map(|c| (c.name, c.kind, c.priority));
+        return std::iter::once(NAME).chain(columns).collect();
+    } else if resource == &PODS {
         return pods::COLUMNS.to_vec();
     } else if resource == &NODES {
         return nodes::COLUMNS.to_vec();
@@ -51,7 +55,13 @@ fn columns(resource: &Resource) -> Vec<Column> {
 
 fn cells(now: UnixTime, resource: &Resource, object: &Value) -> Vec<Value> {
     let count = |pointer| object::entries(object, pointer).count();
-    let mut middle: Vec<Value> = if resource == &PODS {
+    let mut middle: Vec<Value> = if let Some(columns) = printed(resource) {
+        let values = columns
+            .iter()
+            .map(|column| printed_cell(now, column, object));
+        let name = object::text(object, "/metadata/name").into();
+        return std::iter::once(name).chain(values).collect();
+    } else if resource == &PODS {
         return pods::cells(now, object);
     } else if resource == &NODES {
         return nodes::cells(now, object);
@@ -69,6 +79,20 @@ fn cells(now: UnixTime, resource: &Resource, object: &Value) -> Vec<Value> {
     middle.insert(0, object::text(object, "/metadata/name").into());
     middle.push(age(now, object).into());
     middle
+}
+
+/// The columns that a definition gives besides the name.
+fn printed(resource: &Resource) -> Option<&'static [PrinterColumn]> {
+    let columns = resource.custom?.columns;
+    (!columns.is_empty()).then_some(columns)
+}
+
+fn printed_cell(now: UnixTime, column: &PrinterColumn, object: &Value) -> Value {
+    let value = object.pointer(&column.pointer).cloned().unwrap_or_default();
+    match (column.kind, &value) {
+        ("date", Value::String(at)) => since(now, at).into(),
+        _ => value,
+    }
 }
 
 /// A `Table` of `objects` (in stored shape) with the list's `metadata`. `version` is that of

@@ -47,3 +47,31 @@ fn waiting_pods_go_to_the_emptiest_node_that_takes_them() {
         Err(422)
     );
 }
+
+#[test]
+fn zones_and_extended_resources_are_respected() {
+    let mut cluster = cluster();
+    for (name, zone, members) in [("a", "h", "9"), ("b", "i", "2"), ("c", "i", "1")] {
+        let body = json!({
+            "metadata": { "name": name, "labels": { "zone": zone } },
+            "status": {
+                "conditions": [{ "type": "Ready", "status": "True" }],
+                "capacity": { "example.com/member": members }, "allocatable": { "cpu": "4" },
+            },
+        });
+        create(&mut cluster, &NODES, body);
+    }
+    for number in 0..4 {
+        let mut pod = pod(&format!("p{number}"));
+        let one = json!({ "limits": { "example.com/member": "1" } });
+        pod["spec"]["containers"][0]["resources"] = one;
+        let zone = json!({ "key": "zone", "operator": "In", "values": ["i", "j"] });
+        let required = json!({ "nodeSelectorTerms": [{ "matchExpressions": [zone] }] });
+        pod["spec"]["affinity"]["nodeAffinity"] =
+            json!({ "requiredDuringSchedulingIgnoredDuringExecution": required });
+        create(&mut cluster, &PODS, pod);
+    }
+    let plan = schedule(&cluster);
+    let nodes: Vec<_> = plan.iter().map(|a| a.node.as_str()).collect();
+    assert_eq!(nodes, ["b", "c", "b"], "the fourth finds no room");
+}

@@ -82,7 +82,7 @@ macro_rules! scripts {
     };
 }
 
-scripts! { apply deletion discovery events install leases lists namespaces patches pods refusals watches writes }
+scripts! { apply custom deletion discovery events install leases lists namespaces patches pods refusals watches webhooks writes }
 
 fn directory() -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conversations/scripts")

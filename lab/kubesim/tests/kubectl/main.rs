@@ -313,7 +313,7 @@ fn refusals_read_as_the_real_ones() {
     let said = lab.refused(&["get", "pods", "--field-selector=spec.x=y"], &Value::Null);
     assert!(said.contains("field label not supported: spec.x"), "{said}");
     assert!(
-        lab.refused(&["get", "deployments"], &Value::Null)
+        lab.refused(&["get", "statefulsets"], &Value::Null)
             .contains("resource type")
     );
 }
