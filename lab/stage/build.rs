@@ -1,63 +1,13 @@
-//! Compiles the fabric's eBPF program, and the one its tests need, with the distribution's clang.
+//! Compiles the fabric's eBPF program, and the one its tests need.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::{Command, ExitCode},
-};
+use std::process::ExitCode;
 
-/// Source and the name of its object in `OUT_DIR`.
-const PROGRAMS: [(&str, &str); 2] = [
-    ("bpf/fabric.bpf.c", "fabric.bpf.o"),
-    ("tests/fabric/tagger.bpf.c", "tagger.bpf.o"),
-];
-const HEADER: &str = "/usr/include/bpf/bpf_helpers.h";
-const INSTALL: &str = "run `apt-get install clang libbpf-dev` (as root) and build again";
+#[path = "../../crates/datapath/build/clang.rs"]
+mod clang;
 
 fn main() -> ExitCode {
-    println!("cargo::rerun-if-env-changed=BPF_CLANG");
-    for (source, object) in PROGRAMS {
-        println!("cargo::rerun-if-changed={source}");
-        if let Err(sentence) = compile(source, object) {
-            println!("cargo::error={sentence}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
-}
-
-fn compile(source: &str, object: &str) -> Result<(), String> {
-    if !Path::new(HEADER).exists() {
-        return Err(format!(
-            "{source} needs {HEADER}, which is missing: {INSTALL}"
-        ));
-    }
-    let clang = env::var("BPF_CLANG").unwrap_or_else(|_| "clang".into());
-    let out = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?;
-    let output = Command::new(&clang)
-        .args(["-O2", "-g", "-target", "bpf", "-mcpu=v3"])
-        .args(["-Wall", "-Wextra", "-Werror"])
-        // linux/*.h include asm/*.h, which Debian keeps in a directory for each architecture.
-        .arg(format!("-I/usr/include/{}-linux-gnu", host_architecture()))
-        .args(["-c", source, "-o"])
-        .arg(PathBuf::from(out).join(object))
-        .output()
-        .map_err(|error| format!("cannot run {clang} to compile {source} ({error}): {INSTALL}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    for line in String::from_utf8_lossy(&output.stderr).lines() {
-        println!("cargo::warning={line}");
-    }
-    Err(format!(
-        "{clang} could not compile {source}, see the lines above; if a header is missing, {INSTALL}"
-    ))
-}
-
-/// The headers are the build machine's, whatever machine the lab is built for: eBPF is one target.
-fn host_architecture() -> String {
-    env::var("HOST")
-        .ok()
-        .and_then(|triple| Some(triple.split_once('-')?.0.to_owned()))
-        .unwrap_or_else(|| env::consts::ARCH.to_owned())
+    clang::compile_all(&[
+        ("bpf/fabric.bpf.c", "fabric.bpf.o"),
+        ("tests/fabric/tagger.bpf.c", "tagger.bpf.o"),
+    ])
 }

@@ -44,7 +44,7 @@ const fn tests(package: &'static str, sign: &'static str, what_for: &'static str
 }
 
 const THINGS: [Thing; 13] = [
-    thing("clang", "clang", "compiles the fabric's eBPF program"),
+    thing("clang", "clang", "compiles eBPF programs"),
     thing(
         "libbpf-dev",
         "/usr/include/bpf/bpf_helpers.h",

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use datapath::{Conntrack, Leftover, Netlink};
+use datapath::{Conntrack, Leftover, Netlink, Trunk};
 use engine::{
     netplan::POD_LINK_PREFIX,
     node::{Input, KernelView, Leftovers, OpNumber},
@@ -95,6 +95,7 @@ fn remove_leftovers(netlink: &mut Netlink, leftovers: Leftovers) -> Result<(), S
 /// Works until nobody can send work any more. Addresses of removed pods go to `released`.
 pub(crate) fn run(
     mut netlink: Netlink,
+    trunk: &Trunk,
     work: &Mutex<Receiver<Work>>,
     done: &SyncSender<Message>,
     released: &SyncSender<IpAddr>,
@@ -109,20 +110,20 @@ pub(crate) fn run(
                 }
             },
             Work::ApplyEni(eni, net) => {
-                let result = datapath::apply_eni(&mut netlink, &net);
+                let result = datapath::apply_eni(&mut netlink, trunk, &net);
                 Input::EniApplied(eni, result.map_err(|error| chain(&error)))
             }
             Work::ApplyPod(key, net, pod) => {
                 let result = in_pod(pod, |pod, namespace| {
-                    datapath::apply_pod(&mut netlink, pod, namespace.as_fd(), &net)
+                    datapath::apply_pod(&mut netlink, trunk, pod, namespace.as_fd(), &net)
                 });
                 Input::PodApplied(key, result)
             }
             Work::CheckPod(key, net, pod) => {
                 let result = in_pod(pod, |pod, namespace| {
-                    let lacked = datapath::check_pod(&mut netlink, pod, &net)?;
+                    let lacked = datapath::check_pod(&mut netlink, trunk, pod, &net)?;
                     if !lacked.is_empty() {
-                        datapath::apply_pod(&mut netlink, pod, namespace.as_fd(), &net)?;
+                        datapath::apply_pod(&mut netlink, trunk, pod, namespace.as_fd(), &net)?;
                     }
                     Ok(lacked.iter().map(ToString::to_string).collect())
                 });
@@ -136,7 +137,7 @@ pub(crate) fn run(
                 Input::LeftoversRemoved(op, remove_leftovers(&mut netlink, leftovers))
             }
             Work::RemovePod(key, net) => {
-                let result = datapath::remove_pod(&mut netlink, &net);
+                let result = datapath::remove_pod(&mut netlink, trunk, &net);
                 for entry in net.pod_addresses.iter().filter(|_| result.is_ok()) {
                     // A full queue means that hundreds wait already; the address rests anyway.
                     let _ = released.try_send(entry.address.addr());

@@ -159,8 +159,10 @@ type KernelThreads = (
 fn all_kernel_threads(outbox: &mpsc::SyncSender<driver::Message>) -> anyhow::Result<KernelThreads> {
     let (released, flows) = mpsc::sync_channel(kernel::QUEUE_MAX);
     spawn("flows", move || kernel::forget_flows(&flows))?;
-    let set_up = kernel_threads("set-up", 1, outbox, &released)?;
-    let take_down = kernel_threads("take-down", kernel::TAKE_DOWN_THREADS, outbox, &released)?;
+    let trunk = Arc::new(datapath::Trunk::default());
+    let threads = |name, count| kernel_threads(name, count, &trunk, outbox, &released);
+    let set_up = threads("set-up", 1)?;
+    let take_down = threads("take-down", kernel::TAKE_DOWN_THREADS)?;
     Ok((set_up, take_down))
 }
 
@@ -294,6 +296,7 @@ fn async_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 fn kernel_threads(
     name: &str,
     count: usize,
+    trunk: &Arc<datapath::Trunk>,
     done: &mpsc::SyncSender<driver::Message>,
     released: &mpsc::SyncSender<std::net::IpAddr>,
 ) -> anyhow::Result<mpsc::SyncSender<kernel::Work>> {
@@ -302,7 +305,9 @@ fn kernel_threads(
     for _ in 0..count {
         let netlink = datapath::Netlink::open().context("opening netlink on the node")?;
         let (work, done, released) = (Arc::clone(&work), done.clone(), released.clone());
-        spawn(name, move || kernel::run(netlink, &work, &done, &released))?;
+        let trunk = Arc::clone(trunk);
+        let run = move || kernel::run(netlink, &trunk, &work, &done, &released);
+        spawn(name, run)?;
     }
     Ok(sender)
 }

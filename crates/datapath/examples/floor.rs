@@ -11,7 +11,7 @@ use model::{
     net::{LinkAddress, Neighbour, PodNet, Route, Rule, TABLE_MAIN, VethPair},
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use terway_datapath::{Netlink, apply_pod, remove_pod};
+use terway_datapath::{Netlink, Trunk, apply_pod, remove_pod};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -19,7 +19,7 @@ fn main() -> Result<(), Failure> {
     let plan = plan(env::var("FLOOR_NUMBER")?.parse()?, &env::var("CNI_IFNAME")?)?;
     let mut host = Netlink::open()?;
     if env::var("CNI_COMMAND")? == "DEL" {
-        return Ok(remove_pod(&mut host, &plan)?);
+        return Ok(remove_pod(&mut host, &Trunk::default(), &plan)?);
     }
     let namespace = File::open(env::var("CNI_NETNS")?)?;
     let entered = thread::scope(|scope| {
@@ -31,7 +31,13 @@ fn main() -> Result<(), Failure> {
             .join()
             .map_err(|_| "the thread in the namespace panicked")?
     });
-    apply_pod(&mut host, &mut entered?, namespace.as_fd(), &plan)?;
+    apply_pod(
+        &mut host,
+        &Trunk::default(),
+        &mut entered?,
+        namespace.as_fd(),
+        &plan,
+    )?;
     Ok(())
 }
 
@@ -63,22 +69,8 @@ fn plan(number: u32, pod: &str) -> Result<PodNet, Failure> {
         pod_routes: vec![route("0.0.0.0/0".parse()?, Some(next_hop), &pod)],
         host_routes: vec![route(address, None, &host)],
         host_rules: vec![
-            Rule {
-                priority: 512,
-                came_by: None,
-                unmarked: 0,
-                from: None,
-                to: Some(address),
-                table: TABLE_MAIN,
-            },
-            Rule {
-                priority: 2048,
-                came_by: None,
-                unmarked: 0,
-                from: Some(address),
-                to: None,
-                table: 1003,
-            },
+            Rule::new(512, None, Some(address), TABLE_MAIN),
+            Rule::new(2048, Some(address), None, 1003),
         ],
         tags: Vec::new(),
         veth: VethPair {

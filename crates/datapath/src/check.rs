@@ -7,7 +7,7 @@ use std::fmt;
 
 use model::{
     InterfaceName, Mac,
-    net::{EniNet, LinkAddress, Neighbour, PodNet, Route, Rule},
+    net::{EniNet, LinkAddress, Neighbour, PodNet, Route, Rule, Tag},
 };
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     observe::{Observed, observe},
     pod::node_neighbours,
     rules::same_packets,
+    trunk::Trunk,
 };
 
 /// In which namespace a difference is.
@@ -67,6 +68,8 @@ pub enum Difference {
     RouteMissing { side: Side, route: Route },
     /// The rule is not there or is not ours.
     RuleMissing { rule: Rule },
+    /// The tag is not there or is another pod's.
+    TagMissing { tag: Tag },
     /// A rule of ours leads the same packets to another table.
     RuleElsewhere { rule: Rule, found: u32 },
 }
@@ -110,6 +113,9 @@ impl fmt::Display for Difference {
             }
             D::RuleMissing { rule } => {
                 write!(out, "{}, {} is missing", Side::Node, Object::Rule(rule))
+            }
+            D::TagMissing { tag } => {
+                write!(out, "{}, {} is missing", Side::Node, Object::Tag(tag))
             }
             D::RuleElsewhere { rule, found } => write!(
                 out,
@@ -186,8 +192,25 @@ pub fn diff_eni(plan: &EniNet, node: &Observed) -> Vec<Difference> {
 ///
 /// # Errors
 /// When either cannot be observed.
-pub fn check_pod(host: &mut Netlink, pod: &mut Netlink, plan: &PodNet) -> Result<Vec<Difference>> {
-    let mut differences = diff_pod(plan, &observe(host)?);
+pub fn check_pod(
+    host: &mut Netlink,
+    trunk: &Trunk,
+    pod: &mut Netlink,
+    plan: &PodNet,
+) -> Result<Vec<Difference>> {
+    let node = observe(host)?;
+    let mut differences = diff_pod(plan, &node);
+    let links = node.links.iter().map(|seen| &seen.link);
+    let index = links
+        .filter(|link| link.name == plan.veth.host)
+        .map(|link| link.index)
+        .next();
+    for tag in &plan.tags {
+        // Without the link nobody has the tag.
+        if !index.map_or(Ok(false), |index| trunk.has(tag, index))? {
+            differences.push(Difference::TagMissing { tag: tag.clone() });
+        }
+    }
     differences.extend(diff_inside(plan, &observe(pod)?));
     Ok(differences)
 }

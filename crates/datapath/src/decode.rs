@@ -216,14 +216,7 @@ pub(crate) fn rule(message: &RouteNetlinkMessage) -> Option<Rule> {
     if !plain || !attributes.contains(&RuleAttribute::Protocol(OURS)) {
         return None;
     }
-    let mut rule = Rule {
-        priority: 0,
-        came_by: None,
-        unmarked: 0,
-        from: None,
-        to: None,
-        table: u32::from(header.table),
-    };
+    let mut rule = Rule::new(0, None, None, u32::from(header.table));
     for attribute in attributes {
         match attribute {
             RuleAttribute::Priority(priority) => rule.priority = *priority,

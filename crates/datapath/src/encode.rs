@@ -212,17 +212,15 @@ pub(crate) fn rule_in_any_table(plan: &Rule) -> Result<RuleMessage> {
         RuleAttribute::Priority(plan.priority),
         RuleAttribute::Protocol(OURS),
     ];
-    if let Some(link) = &plan.came_by {
-        message
-            .attributes
-            .push(RuleAttribute::Iifname(link.to_string()));
-    }
-    if plan.unmarked != 0 {
-        // The mark compared with is 0 when none is named (`fib_nl2rule`, net/core/fib_rules.c).
-        message
-            .attributes
-            .push(RuleAttribute::FwMask(plan.unmarked));
-    }
+    let came_by = plan.came_by.iter().map(ToString::to_string);
+    message
+        .attributes
+        .extend(came_by.map(RuleAttribute::Iifname));
+    // The mark compared with is 0 when none is named (`fib_nl2rule`, net/core/fib_rules.c).
+    let unmarked = (plan.unmarked != 0).then_some(plan.unmarked);
+    message
+        .attributes
+        .extend(unmarked.map(RuleAttribute::FwMask));
     let selects = |net: &IpNet| net.prefix_len() > 0;
     if let Some(from) = plan.from.filter(selects) {
         message.header.src_len = from.prefix_len();
@@ -291,13 +289,8 @@ mod tests {
     }
 
     fn rules() -> Vec<Rule> {
-        let rule = |priority, from: Option<&str>, to: Option<&str>, table| Rule {
-            priority,
-            came_by: None,
-            unmarked: 0,
-            from: from.map(net),
-            to: to.map(net),
-            table,
+        let rule = |priority, from: Option<&str>, to: Option<&str>, table| {
+            Rule::new(priority, from.map(net), to.map(net), table)
         };
         vec![
             rule(512, None, Some("10.0.0.5/32"), 254),
@@ -373,19 +366,9 @@ mod tests {
 
     #[test]
     fn a_rule_that_the_kernel_could_not_tell_apart_is_refused() {
-        let nothing = Rule {
-            priority: 1,
-            came_by: None,
-            unmarked: 0,
-            from: None,
-            to: None,
-            table: 254,
-        };
-        let mixed = Rule {
-            from: Some(net("10.0.0.0/8")),
-            to: Some(net("fd00::/8")),
-            ..nothing.clone()
-        };
+        let nothing = Rule::new(1, None, None, 254);
+        let (from, to) = (net("10.0.0.0/8"), net("fd00::/8"));
+        let mixed = Rule::new(1, Some(from), Some(to), 254);
         for plan in [nothing, mixed] {
             let error = rule(&plan).unwrap_err();
             assert!(matches!(error, Error::Plan { .. }), "{error}");

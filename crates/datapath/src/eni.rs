@@ -16,13 +16,15 @@ use crate::{
     },
     object::Object,
     pod::{add_address, add_route, remove_route},
+    trunk::Trunk,
 };
 
-/// Sets the link up and gives it its MTU, addresses and routes. Safe to repeat.
+/// Sets the link up and gives it its MTU, addresses, routes and, when it is the trunk, tags. Safe to
+/// repeat.
 ///
 /// # Errors
 /// The first step that failed; [`Error::NoLink`] when the link does not exist (yet).
-pub fn apply_eni(host: &mut Netlink, plan: &EniNet) -> Result<()> {
+pub fn apply_eni(host: &mut Netlink, trunk: &Trunk, plan: &EniNet) -> Result<()> {
     let object = Object::Link(&plan.link);
     let Some(LinkDetail { index, .. }) = host.link(&plan.link)? else {
         return Err(Error::NoLink {
@@ -45,15 +47,26 @@ pub fn apply_eni(host: &mut Netlink, plan: &EniNet) -> Result<()> {
         };
         requests.push(add_route(route, index));
     }
-    host.carry_out(&requests, &[])
+    host.carry_out(&requests, &[])?;
+    match &plan.tags {
+        Some(tags) => trunk.set_up(host, &plan.link, index, tags),
+        None => Ok(()),
+    }
 }
 
-/// Takes the plan's routes and addresses off the node. What is not there is fine.
+/// Takes the plan's tags, routes and addresses off the node. What is not there is fine.
 ///
 /// # Errors
 /// Everything that could not be removed; the rest is.
-pub fn remove_eni(host: &mut Netlink, plan: &EniNet) -> std::result::Result<(), Failures> {
+pub fn remove_eni(
+    host: &mut Netlink,
+    trunk: &Trunk,
+    plan: &EniNet,
+) -> std::result::Result<(), Failures> {
     let mut failures = Vec::new();
+    if plan.tags.is_some() {
+        failures.extend(trunk.take_down(host).err());
+    }
     for route in &plan.routes {
         failures.extend(remove_route(host, route).err());
     }

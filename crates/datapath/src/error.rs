@@ -94,6 +94,35 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A tag is asked for where no trunk ENI is.
+    #[error("adding {tag}: the trunk ENI of this node is not set up yet; try again when it is")]
+    NoTrunk {
+        /// The tag.
+        tag: String,
+    },
+    /// The kernel or a capability in the way of eBPF.
+    #[error(
+        "loading the eBPF programs of the trunk ENI ({step}): the agent needs CAP_BPF beside \
+         CAP_NET_ADMIN, a kernel of 5.8 or later and, before 5.11, an unlimited RLIMIT_MEMLOCK"
+    )]
+    Bpf {
+        /// Which step.
+        step: &'static str,
+        /// What was said.
+        #[source]
+        source: Box<aya::EbpfError>,
+    },
+    /// A map of the trunk's programs would not be read or written.
+    #[error("{doing} in the eBPF map {map} of the trunk ENI")]
+    Map {
+        /// The operation.
+        doing: String,
+        /// The map.
+        map: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: Box<aya::maps::MapError>,
+    },
     /// The kernel was built without something.
     #[error("this kernel has no {what}")]
     Unsupported {

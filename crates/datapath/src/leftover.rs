@@ -72,14 +72,8 @@ mod tests {
     use super::*;
 
     fn rule(priority: u32) -> Rule {
-        Rule {
-            priority,
-            came_by: None,
-            unmarked: 0,
-            from: Some("10.0.0.5/32".parse().unwrap()),
-            to: None,
-            table: 1007,
-        }
+        let from = "10.0.0.5/32".parse().unwrap();
+        Rule::new(priority, Some(from), None, 1007)
     }
 
     fn eni(routes: Vec<Route>) -> EniNet {

@@ -27,6 +27,7 @@ mod pod;
 mod return_path;
 mod rules;
 mod socket;
+mod trunk;
 mod veth;
 
 pub use check::{Difference, Side, check_pod, diff_eni, diff_pod};
@@ -39,3 +40,4 @@ pub use nftables::Nftables;
 pub use observe::{Observed, ObservedLink, observe, routed_over};
 pub use pod::{apply_pod, remove_pod};
 pub use return_path::keep_return_path;
+pub use trunk::{Trunk, TrunkCounters};

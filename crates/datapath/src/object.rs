@@ -8,7 +8,7 @@ use std::fmt;
 use model::{
     Family, InterfaceName,
     net::{
-        LinkAddress, MARK_RETURN, Neighbour, RULE_PRIORITY_RETURN, Route, Rule, TABLE_MAIN,
+        LinkAddress, MARK_RETURN, Neighbour, RULE_PRIORITY_RETURN, Route, Rule, TABLE_MAIN, Tag,
         VethPair,
     },
 };
@@ -27,6 +27,11 @@ pub(crate) enum Object<'a> {
     /// The rule of the return path.
     ReturnRule(Family),
     NamespaceId,
+    Tag(&'a Tag),
+    /// Where filters of a link hang.
+    Clsact(&'a InterfaceName),
+    /// A filter of ours on a link: the program of this name.
+    Filter(&'a InterfaceName, &'static str),
     /// All objects of one sort.
     All(&'static str),
 }
@@ -56,6 +61,13 @@ impl fmt::Display for Object<'_> {
                  table {TABLE_MAIN}"
             ),
             Object::NamespaceId => out.write_str("id of the pod's network namespace"),
+            Object::Tag(tag) => write!(
+                out,
+                "tag vlan {} for {} of link {} ({})",
+                tag.vlan, tag.address, tag.link, tag.link_mac
+            ),
+            Object::Clsact(link) => write!(out, "qdisc clsact dev {link}"),
+            Object::Filter(link, name) => write!(out, "bpf filter {name} dev {link}"),
             Object::All(sort) => write!(out, "all {sort}"),
         }
     }

@@ -22,6 +22,7 @@ use crate::{
     },
     object::Object,
     rules,
+    trunk::Trunk,
     veth::{self, Ends},
 };
 
@@ -30,20 +31,24 @@ const GONE: [i32; 3] = [ENOENT, ESRCH, ENODEV];
 
 /// Builds the attachment: the pair, then what is in the pod, then what leads to it on the node.
 ///
-/// `host` is a socket of the node's namespace, `pod` one of the pod's, `pod_netns` the pod's
+/// `host` is a socket of the node's namespace, `trunk` its trunk ENI, `pod` one of the pod's, `pod_netns` the pod's
 /// namespace itself. Costs three batches when nothing stands in the way.
 ///
 /// # Errors
 /// The first step that failed; those before it are done. The caller undoes them with [`remove_pod`].
 pub fn apply_pod(
     host: &mut Netlink,
+    trunk: &Trunk,
     pod: &mut Netlink,
     pod_netns: BorrowedFd<'_>,
     plan: &PodNet,
 ) -> Result<()> {
     // Refuses an impossible plan before anything is made.
     let rule_requests = rules::add_to_new_pod(&plan.host_rules)?;
+    trunk.accepts(&plan.tags)?;
     let ends = veth::ensure(host, pod, pod_netns, &plan.veth)?;
+    // Before any route leads its packets to the trunk.
+    trunk.admit(&plan.tags, ends.host)?;
     apply_inside(pod, plan, ends)?;
     apply_on_node(host, plan, ends, rule_requests)
 }
@@ -143,14 +148,18 @@ pub(crate) fn add_route(route: &Route, index: u32) -> Request<'_> {
 }
 
 /// Removes the attachment from the node: the pair (the pod's end dies with the node's, and the routes
-/// over it too), the rules and the routes over other links. What is not there is fine.
+/// over it too), the rules, the routes over other links and the tags. What is not there is fine.
 ///
 /// A link that has the name of the node's end but another MAC is a newer sandbox's and stays, with
 /// its routes.
 ///
 /// # Errors
 /// Everything that could not be removed; the rest is.
-pub fn remove_pod(host: &mut Netlink, plan: &PodNet) -> std::result::Result<(), Failures> {
+pub fn remove_pod(
+    host: &mut Netlink,
+    trunk: &Trunk,
+    plan: &PodNet,
+) -> std::result::Result<(), Failures> {
     let mut failures = Vec::new();
     failures.extend(remove_rules(host, &plan.host_rules));
     failures.extend(remove_pair(host, plan).err());
@@ -159,6 +168,9 @@ pub fn remove_pod(host: &mut Netlink, plan: &PodNet) -> std::result::Result<(), 
             failures.extend(remove_route(host, route).err());
         }
     }
+    // Last: a frame on its way leaves under its VLAN or not at all.
+    let forgotten = plan.tags.iter().map(|tag| trunk.forget(tag));
+    failures.extend(forgotten.filter_map(Result::err));
     Failures::from_list(failures)
 }
 

@@ -124,18 +124,10 @@ pub fn pod_net(attachment: &Attachment, eni_link: Option<&Link>) -> PodNet {
             link: attachment.host_link.clone(),
             onlink: false,
         });
-        let rule = |priority, from, to, table| Rule {
-            priority,
-            came_by: None,
-            unmarked: 0,
-            from,
-            to,
-            table,
-        };
         net.host_rules
-            .push(rule(RULE_PRIORITY_TO_POD, None, Some(own), TABLE_MAIN));
+            .push(Rule::new(RULE_PRIORITY_TO_POD, None, Some(own), TABLE_MAIN));
         net.host_rules
-            .push(rule(RULE_PRIORITY_FROM_POD, Some(own), None, table));
+            .push(Rule::new(RULE_PRIORITY_FROM_POD, Some(own), None, table));
     }
     net
 }

@@ -69,6 +69,20 @@ pub struct Rule {
     pub table: u32,
 }
 
+impl Rule {
+    /// A rule that asks for source and destination only.
+    pub fn new(priority: u32, from: Option<IpNet>, to: Option<IpNet>, table: u32) -> Self {
+        Self {
+            priority,
+            came_by: None,
+            unmarked: 0,
+            from,
+            to,
+            table,
+        }
+    }
+}
+
 fn is_zero(bits: &u32) -> bool {
     *bits == 0
 }

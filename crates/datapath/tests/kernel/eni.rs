@@ -47,7 +47,7 @@ fn node_with_eni() -> (Node, Namespace, EniNet) {
 #[test]
 fn an_eni_gets_exactly_its_plan_and_again_the_same() {
     let (mut node, _outside, plan) = node_with_eni();
-    apply_eni(&mut node.netlink, &plan).unwrap();
+    apply_eni(&mut node.netlink, &node.trunk, &plan).unwrap();
     let before = node.namespace.snapshot();
 
     let addresses = node.namespace.ip_json("addr show dev eth1");
@@ -74,7 +74,7 @@ fn an_eni_gets_exactly_its_plan_and_again_the_same() {
         );
     }
 
-    apply_eni(&mut node.netlink, &plan).unwrap();
+    apply_eni(&mut node.netlink, &node.trunk, &plan).unwrap();
     assert_eq!(before, node.namespace.snapshot());
     let observed = observe(&mut node.netlink).unwrap();
     assert_eq!(diff_eni(&plan, &observed), []);
@@ -85,7 +85,7 @@ fn an_eni_gets_exactly_its_plan_and_again_the_same() {
 #[test]
 fn what_was_flushed_is_seen_and_put_back() {
     let (mut node, _outside, plan) = node_with_eni();
-    apply_eni(&mut node.netlink, &plan).unwrap();
+    apply_eni(&mut node.netlink, &node.trunk, &plan).unwrap();
     node.namespace.ip("addr flush dev eth1");
     node.namespace.ip("link set eth1 mtu 1400");
     node.namespace
@@ -103,7 +103,7 @@ fn what_was_flushed_is_seen_and_put_back() {
         sentences.len() >= 4,
         "two addresses and a route at least: {sentences:?}"
     );
-    apply_eni(&mut node.netlink, &plan).unwrap();
+    apply_eni(&mut node.netlink, &node.trunk, &plan).unwrap();
     let observed = observe(&mut node.netlink).unwrap();
     assert_eq!(diff_eni(&plan, &observed), []);
 }
@@ -114,19 +114,19 @@ fn removing_an_eni_keeps_its_link_and_what_is_not_ours() {
     node.namespace.ip("link set eth1 up mtu 1450");
     node.namespace.ip("addr add 192.0.2.1/24 dev eth1");
     let before = node.namespace.snapshot();
-    apply_eni(&mut node.netlink, &plan).unwrap();
+    apply_eni(&mut node.netlink, &node.trunk, &plan).unwrap();
     for _ in 0..2 {
-        remove_eni(&mut node.netlink, &plan).unwrap();
+        remove_eni(&mut node.netlink, &node.trunk, &plan).unwrap();
         assert_eq!(before, node.namespace.snapshot());
     }
     node.namespace.ip("link del eth1");
-    remove_eni(&mut node.netlink, &plan).unwrap();
+    remove_eni(&mut node.netlink, &node.trunk, &plan).unwrap();
 }
 
 #[test]
 fn an_eni_that_is_not_there_yet_is_a_missing_link() {
     let mut node = Node::new();
-    let error = apply_eni(&mut node.netlink, &plan(7)).unwrap_err();
+    let error = apply_eni(&mut node.netlink, &node.trunk, &plan(7)).unwrap_err();
     assert!(matches!(error, Error::NoLink { .. }));
     assert_eq!(
         error.to_string(),

@@ -28,7 +28,7 @@ fn floor() {
             node.apply(&mut pod).unwrap();
             adding.push(start.elapsed());
             let start = Instant::now();
-            remove_pod(&mut node.netlink, &pod.plan).unwrap();
+            remove_pod(&mut node.netlink, &node.trunk, &pod.plan).unwrap();
             removing.push(start.elapsed());
         }
         println!(

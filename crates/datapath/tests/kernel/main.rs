@@ -25,3 +25,9 @@ mod sockets;
 mod stage;
 #[cfg(test)]
 mod traffic;
+#[cfg(test)]
+mod trunk;
+#[cfg(test)]
+mod vpc;
+#[cfg(test)]
+mod wire;

@@ -106,7 +106,7 @@ fn what_was_applied_is_observed_without_a_difference() {
     }
     for pod in &mut pods {
         assert_eq!(
-            check_pod(&mut node.netlink, &mut pod.netlink, &pod.plan).unwrap(),
+            check_pod(&mut node.netlink, &node.trunk, &mut pod.netlink, &pod.plan).unwrap(),
             []
         );
     }
@@ -131,7 +131,7 @@ fn a_pod_of_one_family_gets_nothing_of_the_other() {
     );
     assert!(!pod.namespace.ip("-6 route").contains("default"));
     assert_eq!(
-        check_pod(&mut node.netlink, &mut pod.netlink, &pod.plan).unwrap(),
+        check_pod(&mut node.netlink, &node.trunk, &mut pod.netlink, &pod.plan).unwrap(),
         []
     );
 }

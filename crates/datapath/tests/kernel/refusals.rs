@@ -27,7 +27,7 @@ fn a_failed_application_is_undone_by_removing() {
     pod.plan.pod_routes[1].onlink = false;
     pod.plan.pod_routes[1].gateway = Some("fd99::1".parse().unwrap());
     node.apply(&mut pod).unwrap_err();
-    remove_pod(&mut node.netlink, &pod.plan).unwrap();
+    remove_pod(&mut node.netlink, &node.trunk, &pod.plan).unwrap();
     assert_eq!(
         before,
         (node.namespace.snapshot(), pod.namespace.snapshot())
@@ -88,7 +88,14 @@ fn what_is_no_namespace_is_refused_with_the_pairs_name() {
     let (mut node, mut pod) = (Node::new(), Pod::numbered(5, 42));
     let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
     let fd = std::os::fd::AsFd::as_fd(&file);
-    let error = apply_pod(&mut node.netlink, &mut pod.netlink, fd, &pod.plan).unwrap_err();
+    let error = apply_pod(
+        &mut node.netlink,
+        &node.trunk,
+        &mut pod.netlink,
+        fd,
+        &pod.plan,
+    )
+    .unwrap_err();
     let start = "adding veth cali00000000005 with peer eth0: Invalid argument (os error 22)";
     assert!(error.to_string().starts_with(start), "{error}");
 }
@@ -100,7 +107,7 @@ fn removing_goes_on_after_a_failure() {
     let mut plan = pod.plan.clone();
     plan.host_rules[0].to = None;
     plan.host_rules[2].to = None;
-    let failures = remove_pod(&mut node.netlink, &plan).unwrap_err();
+    let failures = remove_pod(&mut node.netlink, &node.trunk, &plan).unwrap_err();
     assert_eq!(failures.list().len(), 2, "{failures}");
     assert!(!node.namespace.ip("link").contains("cali"));
     assert!(!node.namespace.ip("rule").contains("2048:"));

@@ -14,13 +14,13 @@ fn removing_leaves_the_node_as_it_was() {
 
     node.apply(&mut pod).unwrap();
     assert_ne!(node_before, node.namespace.snapshot());
-    remove_pod(&mut node.netlink, &pod.plan).unwrap();
+    remove_pod(&mut node.netlink, &node.trunk, &pod.plan).unwrap();
     assert_eq!(node_before, node.namespace.snapshot());
     assert_eq!(pod_before, pod.namespace.snapshot());
 
     // Container runtimes repeat DEL, also for what never was.
-    remove_pod(&mut node.netlink, &pod.plan).unwrap();
-    remove_pod(&mut node.netlink, &plan(99, 7)).unwrap();
+    remove_pod(&mut node.netlink, &node.trunk, &pod.plan).unwrap();
+    remove_pod(&mut node.netlink, &node.trunk, &plan(99, 7)).unwrap();
     assert_eq!(node_before, node.namespace.snapshot());
 }
 
@@ -36,7 +36,7 @@ fn what_a_crash_left_half_removed_is_removed_by_the_next_attempt() {
         let before = node.namespace.snapshot();
         node.apply(&mut pod).unwrap();
         node.namespace.ip(already_gone);
-        remove_pod(&mut node.netlink, &pod.plan).unwrap();
+        remove_pod(&mut node.netlink, &node.trunk, &pod.plan).unwrap();
         assert_eq!(before, node.namespace.snapshot(), "{already_gone}");
     }
 }
@@ -50,7 +50,7 @@ fn a_pod_is_removed_by_somebody_who_forgot_its_enis_table() {
     for rule in &mut forgotten.host_rules {
         rule.table = TABLE_MAIN;
     }
-    remove_pod(&mut node.netlink, &forgotten).unwrap();
+    remove_pod(&mut node.netlink, &node.trunk, &forgotten).unwrap();
     assert_eq!(before, node.namespace.snapshot());
 }
 
@@ -69,8 +69,8 @@ fn a_rule_that_is_not_ours_is_never_removed() {
     let rules = node.namespace.ip_json("-4 rule");
     let ours = json!({"priority": 512, "dst": "10.0.0.5", "table": "main", "protocol": "157"});
     assert_some(&rules, &ours);
-    remove_pod(&mut node.netlink, &pod.plan).unwrap();
-    remove_pod(&mut node.netlink, &pod.plan).unwrap();
+    remove_pod(&mut node.netlink, &node.trunk, &pod.plan).unwrap();
+    remove_pod(&mut node.netlink, &node.trunk, &pod.plan).unwrap();
     assert_eq!(before, node.namespace.snapshot());
 }
 
@@ -82,7 +82,7 @@ fn a_newer_sandbox_under_the_same_name_keeps_its_link() {
     older.veth.host = newer.plan.veth.host.clone();
     older.veth.host_mac = Mac([0xee, 0, 0, 0, 9, 9]);
     let before = node.namespace.snapshot();
-    remove_pod(&mut node.netlink, &older).unwrap();
+    remove_pod(&mut node.netlink, &node.trunk, &older).unwrap();
     assert_eq!(before, node.namespace.snapshot());
 }
 
@@ -91,7 +91,7 @@ fn a_link_that_is_no_veth_is_not_removed() {
     let (mut node, pod) = (Node::new(), Pod::numbered(5, 42));
     node.namespace
         .ip("link add cali00000000005 address ee:00:00:00:01:05 type bridge");
-    remove_pod(&mut node.netlink, &pod.plan).unwrap();
+    remove_pod(&mut node.netlink, &node.trunk, &pod.plan).unwrap();
     assert_eq!(node.namespace.ip_json("link show type bridge").len(), 1);
 }
 

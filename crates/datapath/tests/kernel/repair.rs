@@ -70,7 +70,7 @@ fn whatever_is_missing_is_found_by_check_and_put_back() {
             &pod.namespace
         };
         namespace.ip(damage);
-        let differences = check_pod(&mut node.netlink, &mut pod.netlink, &pod.plan).unwrap();
+        let differences = check_pod(&mut node.netlink, &node.trunk, &mut pod.netlink, &pod.plan).unwrap();
         let sentences: Vec<_> = differences.iter().map(Difference::to_string).collect();
         assert!(
             sentences.iter().any(|found| found == sentence),
@@ -78,7 +78,7 @@ fn whatever_is_missing_is_found_by_check_and_put_back() {
         );
 
         node.apply(&mut pod).unwrap();
-        let differences = check_pod(&mut node.netlink, &mut pod.netlink, &pod.plan).unwrap();
+        let differences = check_pod(&mut node.netlink, &node.trunk, &mut pod.netlink, &pod.plan).unwrap();
         assert_eq!(differences, [], "after repairing: {damage}");
     }
 }
@@ -102,7 +102,7 @@ fn a_pair_with_another_mac_is_made_anew() {
     pod.plan.veth.pod_mac = Mac([0xee, 0, 0, 0, 7, 7]);
     node.apply(&mut pod).unwrap();
     assert_eq!(
-        check_pod(&mut node.netlink, &mut pod.netlink, &pod.plan).unwrap(),
+        check_pod(&mut node.netlink, &node.trunk, &mut pod.netlink, &pod.plan).unwrap(),
         []
     );
 }
@@ -113,7 +113,7 @@ fn a_stale_link_to_another_namespace_is_replaced() {
     node.apply(&mut old).unwrap();
     node.apply(&mut new).unwrap();
     assert_eq!(
-        check_pod(&mut node.netlink, &mut new.netlink, &new.plan).unwrap(),
+        check_pod(&mut node.netlink, &node.trunk, &mut new.netlink, &new.plan).unwrap(),
         []
     );
     assert_eq!(
@@ -131,7 +131,7 @@ fn a_pod_end_whose_node_end_was_renamed_is_replaced() {
     node.namespace.ip("link set cali00000000005 name other");
     node.apply(&mut pod).unwrap();
     assert_eq!(
-        check_pod(&mut node.netlink, &mut pod.netlink, &pod.plan).unwrap(),
+        check_pod(&mut node.netlink, &node.trunk, &mut pod.netlink, &pod.plan).unwrap(),
         []
     );
     assert!(!node.namespace.ip("link").contains("other"));
@@ -150,7 +150,8 @@ fn a_rule_of_an_earlier_owner_does_not_win() {
             ));
         }
         if repeated {
-            let differences = check_pod(&mut node.netlink, &mut pod.netlink, &pod.plan).unwrap();
+            let differences =
+                check_pod(&mut node.netlink, &node.trunk, &mut pod.netlink, &pod.plan).unwrap();
             let sentence = "on the node, rule priority 2048 from 10.0.0.5/32 leads to table 43 instead of 1042";
             assert!(
                 differences
@@ -207,7 +208,14 @@ fn a_name_is_free_again_at_once_when_its_sandbox_dies() {
     for _ in 0..20 {
         let namespace = Namespace::new();
         let mut netlink = namespace.netlink();
-        apply_pod(&mut node.netlink, &mut netlink, namespace.as_fd(), &plan).unwrap();
+        apply_pod(
+            &mut node.netlink,
+            &node.trunk,
+            &mut netlink,
+            namespace.as_fd(),
+            &plan,
+        )
+        .unwrap();
     }
     assert_eq!(node.namespace.ip_json("-4 rule show priority 512").len(), 1);
 }

@@ -26,7 +26,7 @@ table inet services {
 }
 E";
 
-fn plan() -> ReturnPath {
+pub(crate) fn plan() -> ReturnPath {
     ReturnPath {
         uplink: name("eth0"),
         pod_links: "cali".into(),
@@ -45,32 +45,37 @@ struct Scene {
 }
 
 const CLIENT: [&str; 2] = ["198.51.100.1", "fd99::1"];
-const OF_NODE: [&str; 2] = ["10.0.8.8", "fd00:8::8"];
+pub(crate) const OF_NODE: [&str; 2] = ["10.0.8.8", "fd00:8::8"];
+
+/// Gives `node` an ENI of its own, with `client` behind it, and Services that lead to pod 1.
+pub(crate) fn give_own_eni(node: &mut Node, client: &Namespace) {
+    node.add_eni("eth0", client, "far");
+    for setup in [
+        "addr add 10.0.8.8/24 dev eth0",
+        "-6 addr add fd00:8::8/64 dev eth0 nodad",
+        "link set eth0 up",
+        "route add default via 10.0.8.253",
+        "-6 route add default via fd00:8::fffd",
+    ] {
+        node.namespace.ip(setup);
+    }
+    for setup in [
+        "addr add 10.0.8.253/24 dev far",
+        "-6 addr add fd00:8::fffd/64 dev far nodad",
+        "addr add 198.51.100.1/32 dev lo",
+        "-6 addr add fd99::1/128 dev lo nodad",
+    ] {
+        client.ip(setup);
+    }
+    node.namespace.shell(SERVICES);
+}
 
 impl Scene {
     fn new() -> Self {
         let (mut node, client, elsewhere) = (Node::new(), Namespace::new(), Namespace::new());
-        node.add_eni("eth0", &client, "far");
+        give_own_eni(&mut node, &client);
         let index = node.add_eni("eth1", &elsewhere, "far");
-        for setup in [
-            "addr add 10.0.8.8/24 dev eth0",
-            "-6 addr add fd00:8::8/64 dev eth0 nodad",
-            "link set eth0 up",
-            "route add default via 10.0.8.253",
-            "-6 route add default via fd00:8::fffd",
-        ] {
-            node.namespace.ip(setup);
-        }
-        for setup in [
-            "addr add 10.0.8.253/24 dev far",
-            "-6 addr add fd00:8::fffd/64 dev far nodad",
-            "addr add 198.51.100.1/32 dev lo",
-            "-6 addr add fd99::1/128 dev lo nodad",
-        ] {
-            client.ip(setup);
-        }
-        node.namespace.shell(SERVICES);
-        apply_eni(&mut node.netlink, &crate::eni::plan(index)).unwrap();
+        apply_eni(&mut node.netlink, &node.trunk, &crate::eni::plan(index)).unwrap();
         let mut pod = Pod::numbered(1, index);
         node.apply(&mut pod).unwrap();
         let nftables = node.namespace.run(|| Nftables::open().unwrap());

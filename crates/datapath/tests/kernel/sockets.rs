@@ -11,7 +11,7 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, netlink, socket_with},
     thread::{CapabilitySet, CapabilitySets, set_capabilities},
 };
-use terway_datapath::{Error, Netlink, apply_pod, check_pod, remove_pod};
+use terway_datapath::{Error, Netlink, Trunk, apply_pod, check_pod, remove_pod};
 
 use crate::stage::{Namespace, Node, Pod};
 
@@ -64,26 +64,28 @@ fn cap_net_admin_alone_is_enough() {
             },
         )
         .unwrap();
-        let mut host = Netlink::open().unwrap();
+        let (mut host, trunk) = (Netlink::open().unwrap(), Trunk::default());
         apply_pod(
             &mut host,
+            &trunk,
             &mut pod.netlink,
             pod.namespace.as_fd(),
             &pod.plan,
         )
         .unwrap();
         assert_eq!(
-            check_pod(&mut host, &mut pod.netlink, &pod.plan).unwrap(),
+            check_pod(&mut host, &trunk, &mut pod.netlink, &pod.plan).unwrap(),
             []
         );
         apply_pod(
             &mut host,
+            &trunk,
             &mut pod.netlink,
             pod.namespace.as_fd(),
             &pod.plan,
         )
         .unwrap();
-        remove_pod(&mut host, &pod.plan).unwrap();
+        remove_pod(&mut host, &trunk, &pod.plan).unwrap();
     });
 }
 

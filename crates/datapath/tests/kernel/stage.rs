@@ -17,7 +17,7 @@ use model::{
 };
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use serde_json::Value;
-use terway_datapath::{Netlink, Result, apply_pod};
+use terway_datapath::{Netlink, Result, Trunk, apply_pod};
 
 /// A network namespace without a name; it ends with its last descriptor and link.
 pub(crate) struct Namespace {
@@ -135,8 +135,9 @@ fn enter_new_namespace() {
     }
 }
 
-/// A node and its netlink socket.
+/// A node, its trunk and its netlink socket.
 pub(crate) struct Node {
+    pub(crate) trunk: Trunk,
     pub(crate) namespace: Namespace,
     pub(crate) netlink: Netlink,
 }
@@ -151,7 +152,11 @@ impl Node {
             }
         });
         let netlink = namespace.netlink();
-        Self { namespace, netlink }
+        Self {
+            trunk: Trunk::default(),
+            namespace,
+            netlink,
+        }
     }
 
     /// A link that plays an ENI, with `far` end in `outside`. Returns its index.
@@ -170,6 +175,7 @@ impl Node {
     pub(crate) fn apply(&mut self, pod: &mut Pod) -> Result<()> {
         apply_pod(
             &mut self.netlink,
+            &self.trunk,
             &mut pod.netlink,
             pod.namespace.as_fd(),
             &pod.plan,
@@ -261,22 +267,8 @@ pub(crate) fn plan(number: u8, eni: u32) -> PodNet {
         host_rules: pairs()
             .flat_map(|(ip, _)| {
                 [
-                    Rule {
-                        priority: RULE_PRIORITY_TO_POD,
-                        came_by: None,
-                        unmarked: 0,
-                        from: None,
-                        to: Some(ip.into()),
-                        table: TABLE_MAIN,
-                    },
-                    Rule {
-                        priority: RULE_PRIORITY_FROM_POD,
-                        came_by: None,
-                        unmarked: 0,
-                        from: Some(ip.into()),
-                        to: None,
-                        table,
-                    },
+                    Rule::new(RULE_PRIORITY_TO_POD, None, Some(ip.into()), TABLE_MAIN),
+                    Rule::new(RULE_PRIORITY_FROM_POD, Some(ip.into()), None, table),
                 ]
             })
             .collect(),

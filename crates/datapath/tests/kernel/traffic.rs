@@ -64,7 +64,7 @@ fn pods_of_a_node_reach_each_other_and_the_node() {
         assert_eq!(seen, Some(of_two));
         assert!(asks(&node.namespace, &one.namespace, of_one, ANSWER_WITHIN).is_some());
     }
-    remove_pod(&mut node.netlink, &two.plan).unwrap();
+    remove_pod(&mut node.netlink, &node.trunk, &two.plan).unwrap();
     for of_two in addresses(2) {
         let seen = asks(&one.namespace, &two.namespace, of_two, ASK_EVERY * 3);
         assert_eq!(seen, None, "a removed pod answered");
@@ -81,7 +81,7 @@ fn a_pod_reaches_the_outside_by_its_own_eni() {
     node.namespace.ip("link set eth0 up");
     node.namespace.ip("route add default dev eth0");
     node.namespace.ip("-6 route add default dev eth0");
-    apply_eni(&mut node.netlink, &crate::eni::plan(index)).unwrap();
+    apply_eni(&mut node.netlink, &node.trunk, &crate::eni::plan(index)).unwrap();
     let mut pod = Pod::numbered(1, index);
     node.apply(&mut pod).unwrap();
 

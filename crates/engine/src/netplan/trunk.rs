@@ -59,27 +59,23 @@ pub fn member_net(
 /// the node's own ENI bears [`MARK_RETURN`] and goes on to the rule for that.
 fn strict_rules(pod: &InterfaceName, own: IpNet, trunk: Option<&Link>) -> Vec<Rule> {
     let table = trunk.map_or(TABLE_MAIN, eni_table);
-    let rule = |priority, came_by, from, to, table| Rule {
-        priority,
+    let to_own = |priority, came_by| Rule {
         came_by,
-        unmarked: 0,
-        from,
-        to,
-        table,
+        ..Rule::new(priority, None, Some(own), TABLE_MAIN)
     };
-    let by = |link: &InterfaceName| Some(link.clone());
-    let from = rule(RULE_PRIORITY_FROM_MEMBER, by(pod), Some(own), None, table);
-    let of_trunk = trunk.and_then(|trunk| by(&trunk.name));
+    let of_pod = Some(pod.clone());
+    let of_trunk = trunk.map(|trunk| trunk.name.clone());
     vec![
-        rule(RULE_PRIORITY_TO_SELF, by(pod), None, Some(own), TABLE_MAIN),
+        to_own(RULE_PRIORITY_TO_SELF, of_pod.clone()),
         Rule {
+            came_by: of_pod,
             unmarked: MARK_RETURN,
-            ..from
+            ..Rule::new(RULE_PRIORITY_FROM_MEMBER, Some(own), None, table)
         },
         // In this order: without the trunk's name a removal takes whichever rule it finds first.
-        rule(RULE_PRIORITY_TO_POD, lo(), None, Some(own), TABLE_MAIN),
-        rule(RULE_PRIORITY_TO_POD, of_trunk, None, Some(own), TABLE_MAIN),
-        rule(RULE_PRIORITY_FROM_POD, None, Some(own), None, table),
+        to_own(RULE_PRIORITY_TO_POD, lo()),
+        to_own(RULE_PRIORITY_TO_POD, of_trunk),
+        Rule::new(RULE_PRIORITY_FROM_POD, Some(own), None, table),
     ]
 }
 

@@ -1,0 +1,9 @@
+//! Compiles the trunk's eBPF programs.
+
+use std::process::ExitCode;
+
+mod clang;
+
+fn main() -> ExitCode {
+    clang::compile_all(&[("bpf/trunk.bpf.c", "trunk.bpf.o")])
+}

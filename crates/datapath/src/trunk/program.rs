@@ -1,0 +1,167 @@
+//! The eBPF object in the kernel: two programs, three maps. It translates between tags and bytes in
+//! maps, and decides nothing.
+
+use std::{net::IpAddr, os::fd::AsFd, os::fd::BorrowedFd};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
+    programs::{ProgramError, SchedClassifier},
+};
+use model::net::Tag;
+
+use super::{
+    TrunkCounters,
+    filter::Hook,
+    layout::{self, AddressBytes, CounterWords, LinkBytes, Member, MemberBytes},
+};
+use crate::{
+    error::{Error, Result},
+    object::Object,
+};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/trunk.bpf.o"));
+const MEMBERS: &str = "members";
+const LINKS: &str = "links";
+const COUNTS: &str = "counts";
+/// BPF_ANY (include/uapi/linux/bpf.h): make the entry or replace it.
+const ANY: u64 = 0;
+
+/// The loaded object. The kernel keeps programs and maps as long as this or a filter holds them.
+pub(super) struct Program {
+    object: Ebpf,
+    members: HashMap<MapData, AddressBytes, MemberBytes>,
+    links: HashMap<MapData, LinkBytes, u8>,
+    counts: PerCpuArray<MapData, CounterWords>,
+}
+
+impl Program {
+    /// Loads it, with empty maps. The typed maps check that the sizes agree with the object's.
+    pub(super) fn load() -> Result<Self> {
+        let mut object = EbpfLoader::new().load(OBJECT).map_err(failed("object"))?;
+        for hook in Hook::BOTH {
+            let loaded = classifier(&mut object, hook).and_then(SchedClassifier::load);
+            loaded.map_err(failed("programs"))?;
+        }
+        Ok(Self {
+            members: take(&mut object, MEMBERS)?,
+            links: take(&mut object, LINKS)?,
+            counts: take(&mut object, COUNTS)?,
+            object,
+        })
+    }
+
+    /// Descriptor and id of the program for `hook`.
+    pub(super) fn of(&mut self, hook: Hook) -> Result<(BorrowedFd<'_>, u32)> {
+        let program = classifier(&mut self.object, hook).map_err(failed("programs"))?;
+        let id = program.info().map_err(failed("programs"))?.id();
+        Ok((program.fd().map_err(failed("programs"))?.as_fd(), id))
+    }
+
+    /// Who uses `address`.
+    pub(super) fn member(&self, address: IpAddr) -> Result<Option<Member>> {
+        match self.members.get(&layout::address(address), 0) {
+            Ok(bytes) => Ok(Some(Member::decode(bytes))),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(map_failed(format!("reading {address}"), MEMBERS)(error)),
+        }
+    }
+
+    /// Gives `tag` to the link with index `ifindex`, whoever had its address before.
+    pub(super) fn admit(&mut self, tag: &Tag, ifindex: u32) -> Result<()> {
+        let before = self.member(tag.address)?;
+        let adding = || format!("adding {}", Object::Tag(tag));
+        // The link first: from then on it can send nothing but what its members say.
+        self.links
+            .insert(layout::link(ifindex), 1, ANY)
+            .map_err(map_failed(adding(), LINKS))?;
+        let member = Member {
+            ifindex,
+            vlan: tag.vlan,
+            link_mac: tag.link_mac,
+        };
+        self.members
+            .insert(layout::address(tag.address), member.encode(), ANY)
+            .map_err(map_failed(adding(), MEMBERS))?;
+        match before {
+            Some(before) => self.release(before.ifindex),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes `tag` away, unless its address is a newer sandbox's.
+    pub(super) fn forget(&mut self, tag: &Tag) -> Result<()> {
+        let member = self.member(tag.address)?;
+        let Some(member) = member.filter(|member| member.link_mac == tag.link_mac) else {
+            return Ok(());
+        };
+        absent(self.members.remove(&layout::address(tag.address))).map_err(map_failed(
+            format!("removing {}", Object::Tag(tag)),
+            MEMBERS,
+        ))?;
+        self.release(member.ifindex)
+    }
+
+    /// Forgets a link that no member uses any more.
+    fn release(&mut self, ifindex: u32) -> Result<()> {
+        let doing = || format!("releasing the link with index {ifindex}");
+        for entry in self.members.iter() {
+            let (_, member) = entry.map_err(map_failed(doing(), MEMBERS))?;
+            if Member::decode(member).ifindex == ifindex {
+                return Ok(());
+            }
+        }
+        absent(self.links.remove(&layout::link(ifindex))).map_err(map_failed(doing(), LINKS))
+    }
+
+    /// What was counted since the object was loaded.
+    pub(super) fn counters(&self) -> Result<TrunkCounters> {
+        let cpus = self
+            .counts
+            .get(&0, 0)
+            .map_err(map_failed("reading counters".into(), COUNTS))?;
+        Ok(TrunkCounters::sum(cpus.iter()))
+    }
+}
+
+fn classifier(
+    object: &mut Ebpf,
+    hook: Hook,
+) -> std::result::Result<&mut SchedClassifier, ProgramError> {
+    let program = object.program_mut(hook.program());
+    program.ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, map: &'static str) -> Result<M> {
+    let missing = || MapError::InvalidName { name: map.into() };
+    let taken = object.take_map(map).ok_or_else(missing);
+    taken.and_then(M::try_from).map_err(failed("maps"))
+}
+
+fn failed<E: Into<EbpfError>>(step: &'static str) -> impl FnOnce(E) -> Error {
+    move |source| Error::Bpf {
+        step,
+        source: Box::new(source.into()),
+    }
+}
+
+fn map_failed(doing: String, map: &'static str) -> impl FnOnce(MapError) -> Error {
+    move |source| Error::Map {
+        doing,
+        map,
+        source: Box::new(source),
+    }
+}
+
+/// Removing what is not there leaves the map as wanted.
+fn absent(removed: std::result::Result<(), MapError>) -> std::result::Result<(), MapError> {
+    match removed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
