@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use engine::node::Config;
+use engine::node::{Config, Trunk};
 use serde_json::{Value, json};
 
 use crate::{
     facts::Known, health::Health, metrics::Limits, observe::Observation, privileges::Privileges,
+    trunk::Seen,
 };
 
 /// What is known of the agent beside its pool.
@@ -47,6 +48,16 @@ impl Card {
         Limits {
             enis_max: self.config.enis_max,
             addresses_per_eni: self.config.limits.ipv4_per_eni,
+        }
+    }
+
+    /// What the cluster is to know of the node's trunk, when it is `trunk`.
+    pub(crate) fn trunk(&self, trunk: Trunk) -> Seen {
+        let limits = self.config.limits;
+        Seen {
+            wanted: self.config.policy.trunk.is_some(),
+            trunk,
+            members: limits.enis_total.saturating_sub(limits.enis),
         }
     }
 

@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use engine::node::{EniPolicy, Policy, PrefixPolicy, TrunkTraffic, VSwitchPolicy};
+use engine::{
+    netplan::LocalTraffic,
+    node::{EniPolicy, Policy, PrefixPolicy, VSwitchPolicy},
+};
 use model::{InstanceLimits, SecurityGroupId, VSwitchId, ZoneId};
 use serde_json::{Map, Value};
 
@@ -266,11 +269,11 @@ fn policy(keys: &Keys<'_>) -> Result<Policy, SettingsError> {
 }
 
 /// Whether the node has a trunk ENI, and how its trunk pods reach each other.
-fn trunk(keys: &Keys<'_>) -> Result<Option<TrunkTraffic>, SettingsError> {
+fn trunk(keys: &Keys<'_>) -> Result<Option<LocalTraffic>, SettingsError> {
     let key = "trunk_local_traffic";
     let traffic = match keys.text(key)? {
-        None | Some("" | "strict") => TrunkTraffic::Strict,
-        Some("standard") => TrunkTraffic::Standard,
+        None | Some("" | "strict") => LocalTraffic::Strict,
+        Some("standard") => LocalTraffic::Standard,
         Some(other) => {
             let expected =
                 "\"strict\" (through the VPC, security groups hold) or \"standard\" (on the node)";

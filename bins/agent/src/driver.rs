@@ -27,7 +27,7 @@ use ipnet::IpNet;
 use model::{PodKey, family::host_net};
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, oneshot, watch},
 };
 use wire::{
     cni::{AddResult, Code, Error, Interface, Ip},
@@ -47,7 +47,8 @@ use crate::{
     notices::Notices,
     observe::Observation,
     plugin::{self, now},
-    pods::Pods,
+    pods::{Expected, Pods},
+    trunk::Seen,
 };
 
 /// Inputs that may wait for the driver: each connection has one at the most, each ENI and cloud call
@@ -78,6 +79,8 @@ pub(crate) struct Asked {
     pub(crate) descriptors: Option<PodDescriptors>,
     pub(crate) connection: Connection,
     pub(crate) received: Instant,
+    /// What is known of the pod of an ADD.
+    pub(crate) expected: Expected,
 }
 
 /// Who waits for an answer.
@@ -107,6 +110,8 @@ pub(crate) struct Driver {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) card: Card,
     pub(crate) pods: Arc<Pods>,
+    /// What the cluster is to know of the node's trunk.
+    pub(crate) trunk: watch::Sender<Seen>,
 }
 
 struct Running {
@@ -132,6 +137,7 @@ impl Driver {
         running.driver.node.handle(now(), Input::Tick);
         loop {
             running.act();
+            running.show_trunk();
             if running.tombstones_at <= Instant::now() {
                 running.settle_tombstones();
                 continue;
@@ -195,6 +201,16 @@ impl Running {
         }
     }
 
+    fn show_trunk(&self) {
+        let driver = &self.driver;
+        let seen = driver.card.trunk(driver.node.trunk());
+        driver.trunk.send_if_modified(|shown| {
+            let changed = *shown != seen;
+            *shown = seen;
+            changed
+        });
+    }
+
     fn number(&mut self) -> RequestNumber {
         self.last += 1;
         RequestNumber(self.last)
@@ -206,6 +222,7 @@ impl Running {
             descriptors,
             connection,
             received,
+            expected,
         } = asked;
         let number = self.number();
         let started = request.started;
@@ -228,18 +245,23 @@ impl Running {
                     tracing::warn!(%pod, "bandwidth limits are not applied by this release");
                 }
                 let deadline = started.after(request.patience);
-                let sticky = self.driver.pods.is_sticky(&pod);
+                let Expected {
+                    uid: found,
+                    sticky,
+                    trunk,
+                } = expected;
                 Input::Add(
                     number,
                     Box::new(AddRequest {
                         key,
                         pod,
-                        uid,
+                        uid: uid.or(found),
                         netns,
                         started,
                         deadline,
                         mtu,
                         sticky,
+                        trunk,
                     }),
                 )
             }
@@ -486,7 +508,7 @@ impl Running {
 }
 
 /// Brings an outcome to the driver; a full queue is waited for without blocking the runtime.
-async fn give(done: &SyncSender<Message>, input: Input) {
+pub(crate) async fn give(done: &SyncSender<Message>, input: Input) {
     let mut message = Message::Input(input);
     while let Err(TrySendError::Full(back)) = done.try_send(message) {
         message = back;

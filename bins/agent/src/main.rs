@@ -19,11 +19,13 @@ mod metrics;
 mod notices;
 mod observe;
 mod plugin;
+mod podenis;
 mod pods;
 mod privileges;
 mod return_path;
 mod run;
 mod store;
+mod trunk;
 
 use std::process::ExitCode;
 

@@ -52,6 +52,8 @@ struct Pool {
     enis: Family<Labels, Gauge>,
     addresses: Family<Labels, Gauge>,
     exhausted: Family<Labels, Gauge>,
+    trunk_pods: Gauge,
+    trunk_waiting: Gauge,
 }
 
 /// What a node may have: labels of the Go project's gauges.
@@ -234,6 +236,16 @@ impl Pool {
             pool.waiting.clone(),
         );
         registry.register(
+            "terway_trunk_pods",
+            "Trunk pods the node carries",
+            pool.trunk_pods.clone(),
+        );
+        registry.register(
+            "terway_trunk_waiting_count",
+            "Trunk pods that wait for their PodENI",
+            pool.trunk_waiting.clone(),
+        );
+        registry.register(
             "terway_pool_exhausted",
             "1 while the pool cannot grow and does not try",
             pool.exhausted.clone(),
@@ -267,6 +279,10 @@ impl Pool {
             .get_or_create(&kind())
             .set(view.assigned.into());
         self.waiting.set(view.waiting.into());
+        let carried: usize = view.enis.iter().map(|eni| eni.members.len()).sum();
+        self.trunk_pods
+            .set(i64::try_from(carried).unwrap_or(i64::MAX));
+        self.trunk_waiting.set(view.trunk_waiting.into());
         if let Some(exhausted) = &view.exhausted {
             let kind = vec![("kind", exhausted.kind.name().to_owned())];
             self.exhausted.get_or_create(&kind).set(1);
@@ -322,7 +338,8 @@ mod tests {
     fn seen(waiting: u32) -> Observation {
         let view = serde_json::json!({
             "enis": [{ "id": "eni-1", "mac": "00:16:3e:00:00:01", "vswitch": "vsw-1", "stage": "Attached",
-                "usable": true, "link": "eth1", "addresses": { "10.1.0.5": "idle", "10.1.0.6": "default/a" } }],
+                "usable": true, "link": "eth1", "addresses": { "10.1.0.5": "idle", "10.1.0.6": "default/a" },
+                "members": { "10.2.0.7": "default/b (VLAN 5)" } }],
             "idle": 1, "assigned": 1, "resting": 0, "waiting": waiting, "waiting_for": null, "open_calls": 0,
         });
         Observation {
@@ -352,6 +369,7 @@ mod tests {
             "terway_resource_pool_total_count{type=\"LocalIP\",ipStack=\"ipv4\"} 2",
             "terway_resource_pool_allocated_count{type=\"LocalIP\"} 1",
             "terway_resource_pool_waiting_count 2",
+            "terway_trunk_pods 1",
             "terway_resource_pool_disposed_count{type=\"LocalIP\"} 3",
             "terway_eniip_factory_eni_count{name=\"eniip\",max_eni=\"7\"} 1",
             "terway_eniip_factory_ip_count{name=\"eniip\",eni=\"eni-1\",max_ip=\"10\"} 2",

@@ -182,6 +182,10 @@ impl Notices {
                 tracing::error!(text);
                 self.node("ResourceInvalid", text);
             }
+            Notice::MemberLost(pod, why) => {
+                tracing::warn!(%pod, why, "a trunk pod is cut off");
+                self.pod("PodENILost", EventType::Warning, pod, why.clone());
+            }
             Notice::TrunkMissing(lack) => {
                 let text = lack.to_string();
                 tracing::warn!(text, "no trunk ENI");

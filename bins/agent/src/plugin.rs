@@ -26,7 +26,7 @@ use crate::{
     driver::{Asked, Message},
     incumbent::Term,
     kernel::PodDescriptors,
-    pods::Pods,
+    pods::{Expected, Pods},
 };
 
 /// Connections at once: kubelet's most pods a node, 256, an ADD and a DEL of each.
@@ -100,15 +100,18 @@ fn read(connection: Connection, pods: &Pods, driver: &SyncSender<Message>, term:
             return refuse(&connection, error);
         }
     };
-    if let Err(error) = check(&request, pods) {
-        // A pod that is refused must not be kept alive by us.
-        drop(descriptors);
-        if let Verb::Add { pod, .. } = request.verb {
-            let input = Input::Refused(pod, error.to_string());
-            let _ = driver.send(Message::Input(input));
+    let expected = match check(&request, pods) {
+        Ok(expected) => expected,
+        Err(error) => {
+            // A pod that is refused must not be kept alive by us.
+            drop(descriptors);
+            if let Verb::Add { pod, .. } = request.verb {
+                let input = Input::Refused(pod, error.to_string());
+                let _ = driver.send(Message::Input(input));
+            }
+            return refuse(&connection, error);
         }
-        return refuse(&connection, error);
-    }
+    };
     if request.verb == Verb::HandOver {
         answer(&connection, &Reply::Done);
         term.hand_over();
@@ -121,12 +124,13 @@ fn read(connection: Connection, pods: &Pods, driver: &SyncSender<Message>, term:
         descriptors: pair(descriptors),
         connection,
         received,
+        expected,
     };
     // The driver is gone only when the agent ends; the plugin sees the connection close.
     let _ = driver.send(Message::Asked(Box::new(asked)));
 }
 
-fn check(request: &Request, pods: &Pods) -> Result<(), Error> {
+fn check(request: &Request, pods: &Pods) -> Result<Expected, Error> {
     if request.contract != CONTRACT {
         let message = format!(
             "the plugin speaks contract {}, this agent speaks {CONTRACT}; one of them is to be upgraded",
@@ -136,7 +140,7 @@ fn check(request: &Request, pods: &Pods) -> Result<(), Error> {
     }
     match &request.verb {
         Verb::Add { pod, uid, .. } => pods.expect(pod, uid.as_ref()),
-        _ => Ok(()),
+        _ => Ok(Expected::default()),
     }
 }
 

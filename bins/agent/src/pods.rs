@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use crd::keys;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -65,6 +66,19 @@ struct PodFacts {
     owners: Vec<String>,
     /// An annotation asks to keep its address.
     reserves: bool,
+    /// An annotation says that it has an ENI of its own.
+    trunk: bool,
+}
+
+/// What an ADD must know of a pod that exists.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Expected {
+    /// Its UID.
+    pub(crate) uid: Option<PodUid>,
+    /// Whether it will come back under its name, so that its address should wait.
+    pub(crate) sticky: bool,
+    /// Whether its network is an ENI of its own, which its PodENI names.
+    pub(crate) trunk: bool,
 }
 
 impl Pods {
@@ -85,11 +99,13 @@ impl Pods {
         *hold(&self.sticky_kinds) = all;
     }
 
-    /// Whether `pod` will come back under its name, as far as is known, so that its address should wait.
-    pub(crate) fn is_sticky(&self, pod: &PodKey) -> bool {
+    fn expected(&self, facts: &PodFacts) -> Expected {
         let kinds = hold(&self.sticky_kinds);
-        self.known(pod)
-            .is_some_and(|facts| facts.reserves || facts.owners.iter().any(|it| kinds.contains(it)))
+        Expected {
+            uid: PodUid::new(facts.uid.as_str()).ok(),
+            sticky: facts.reserves || facts.owners.iter().any(|it| kinds.contains(it)),
+            trunk: facts.trunk,
+        }
     }
 
     /// The pods that exist and have not ended: those of this node, read from the API server's store and
@@ -130,12 +146,10 @@ impl Pods {
 
     /// Makes sure `pod` exists with `uid`, if one was passed. Blocks for an answer of the API server
     /// when the watch cannot tell.
-    pub(crate) fn expect(&self, pod: &PodKey, uid: Option<&PodUid>) -> Result<(), Error> {
-        if self
-            .known(pod)
-            .is_some_and(|known| uid.is_some_and(|uid| uid.as_str() == known.uid))
-        {
-            return Ok(());
+    pub(crate) fn expect(&self, pod: &PodKey, uid: Option<&PodUid>) -> Result<Expected, Error> {
+        let passed = |known: &PodFacts| uid.is_some_and(|uid| uid.as_str() == known.uid);
+        if let Some(known) = self.known(pod).filter(passed) {
+            return Ok(self.expected(&known));
         }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
         let lookup =
@@ -153,17 +167,18 @@ impl Pods {
         if let Some(pod) = &found {
             insert(&mut self.lock(), pod);
         }
-        let found = found.and_then(|pod| pod.metadata.uid);
-        match (found, uid) {
+        match (found.as_ref().and_then(facts), uid) {
             (None, _) => Err(Error::new(
                 Code::TryLater,
                 format!("pod {pod} does not exist in the API server"),
             )),
-            (Some(found), Some(uid)) if found != uid.as_str() => Err(Error::new(
-                Code::TryLater,
-                format!("pod {pod} with UID {uid} is gone; one with UID {found} has its name now"),
-            )),
-            _ => Ok(()),
+            (Some(PodFacts { uid: found, .. }), Some(uid)) if found != uid.as_str() => {
+                let message = format!(
+                    "pod {pod} with UID {uid} is gone; one with UID {found} has its name now"
+                );
+                Err(Error::new(Code::TryLater, message))
+            }
+            (Some(facts), _) => Ok(self.expected(&facts)),
         }
     }
 
@@ -209,20 +224,24 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn insert(pods: &mut Known, pod: &PartialObjectMeta<Pod>) {
-    if let (Some(key), Some(uid), true) = (key(pod), &pod.metadata.uid, pods.len() < POD_MAX) {
-        let owners = pod.metadata.owner_references.iter().flatten();
-        let asks = pod
-            .metadata
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(RESERVATION));
-        let facts = PodFacts {
-            uid: uid.clone(),
-            owners: owners.map(|owner| owner.kind.to_lowercase()).collect(),
-            reserves: asks.is_some_and(|text| is_true(text)),
-        };
+    if let (Some(key), Some(facts), true) = (key(pod), facts(pod), pods.len() < POD_MAX) {
         pods.insert(key, facts);
     }
+}
+
+fn facts(pod: &PartialObjectMeta<Pod>) -> Option<PodFacts> {
+    let owners = pod.metadata.owner_references.iter().flatten();
+    let annotations = pod.metadata.annotations.as_ref();
+    let asks = |name: &str| {
+        let text = annotations.and_then(|all| all.get(name));
+        text.is_some_and(|text| is_true(text))
+    };
+    Some(PodFacts {
+        uid: pod.metadata.uid.clone()?,
+        owners: owners.map(|owner| owner.kind.to_lowercase()).collect(),
+        reserves: asks(RESERVATION),
+        trunk: asks(keys::POD_ENI),
+    })
 }
 
 /// What Go's strconv.ParseBool takes for true.

@@ -23,7 +23,7 @@ const CAP_NET_ADMIN: u64 = 12;
 const NAMESPACE: &str = "kube-system";
 
 /// What `deploy/base/rbac.yaml` grants: API group, resource, verbs, and what does not work without.
-const NEEDED: [(&str, &str, &[&str], &str); 4] = [
+const NEEDED: [(&str, &str, &[&str], &str); 7] = [
     (
         "",
         "pods",
@@ -41,6 +41,24 @@ const NEEDED: [(&str, &str, &[&str], &str); 4] = [
         "configmaps",
         &["get"],
         "a configuration by node label is not applied",
+    ),
+    (
+        "",
+        "nodes",
+        &["patch"],
+        "the control plane binds no trunk pod to the node",
+    ),
+    (
+        "",
+        "nodes/status",
+        &["patch"],
+        "no trunk pod is scheduled to the node",
+    ),
+    (
+        crd::GROUP,
+        "podenis",
+        &["get", "list", "watch"],
+        "trunk pods get no network",
     ),
     (
         "events.k8s.io",

@@ -32,10 +32,10 @@ use crate::{
     metrics::Metrics,
     notices::{self, Notices},
     observe::{self, Address, Door},
-    plugin,
+    plugin, podenis,
     pods::Pods,
     privileges::{self, Privileges},
-    return_path,
+    return_path, trunk,
 };
 
 /// Room for what the machine was told lately. A pod that comes and goes takes about 4 KiB, a look at the
@@ -209,6 +209,7 @@ fn start_driver(
         notices: around.notices.clone(),
         pods: Arc::clone(&pods),
     };
+    let trunk = follow_trunk(around.runtime, &watch);
     follow(around.runtime, watch, &config, settings.as_ref(), own);
     let cloud = Arc::new(Cloud {
         client,
@@ -236,6 +237,7 @@ fn start_driver(
         metrics: around.metrics,
         card,
         pods: Arc::clone(&pods),
+        trunk,
     };
     spawn("driver", move || driver.run())?;
     Ok((outbox, pods))
@@ -275,6 +277,23 @@ fn follow(
         fixed: settings.map(Settings::fixed),
         own,
     }));
+}
+
+/// Follows the PodENIs of the node, and tells the cluster of its trunk, for ever; what there is to tell
+/// comes from the driver.
+fn follow_trunk(
+    runtime: &tokio::runtime::Runtime,
+    around: &facts::Watch,
+) -> tokio::sync::watch::Sender<trunk::Seen> {
+    let (sender, seen) = tokio::sync::watch::channel(trunk::Seen::default());
+    let (client, node) = (around.client.clone(), around.node.clone());
+    runtime.spawn(podenis::watch(
+        (client.clone(), node.clone()),
+        around.driver.clone(),
+        seen.clone(),
+    ));
+    runtime.spawn(trunk::keep(client, node, seen));
+    sender
 }
 
 /// What runs everything that waits on a network. One thread: the driver decides, this only waits.

@@ -6,6 +6,7 @@
 //! has one owner. It must never know how or where changes are stored.
 
 mod intent;
+mod row;
 #[cfg(test)]
 mod tests;
 
@@ -14,172 +15,16 @@ use std::{
     net::IpAddr,
 };
 
-use ipnet::IpNet;
-use model::{
-    AttachmentKey, DualStack, EniId, InterfaceName, Ipv4Prefix, Mac, PodKey, PodUid, Timestamp,
-    VSwitchId,
-};
+use model::{AttachmentKey, EniId, Ipv4Prefix};
 use serde::{Deserialize, Serialize};
 
-pub use self::intent::{CreateEni, Intent, IntentCall};
-
-/// How far an ENI of ours has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum EniStage {
-    /// The cloud made it; it is attached to nothing.
-    Created,
-    /// An attach was asked for.
-    Attaching,
-    /// It is attached to this node: its link is here, or the cloud says so.
-    Attached,
-    /// It is to go: a detach is due or under way.
-    Detaching,
-    /// It is off the node; its deletion is due or under way.
-    Deleting,
-}
-
-/// An ENI of ours.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EniEntry {
-    /// Its id.
-    pub id: EniId,
-    /// Its MAC, by which its link is found.
-    pub mac: Mac,
-    /// Where its addresses come from.
-    pub vswitch: VSwitchId,
-    /// How far it has come.
-    pub stage: EniStage,
-    /// Whether it is the trunk, which carries the ENIs of trunk pods beside addresses of its own.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub trunk: bool,
-    /// The vSwitch's gateways, once metadata told them.
-    pub gateway: DualStack<IpAddr>,
-    /// The vSwitch's blocks, once metadata told them.
-    pub subnet: DualStack<IpNet>,
-}
-
-/// What an address is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum AddressState {
-    /// The cloud assigned it; the node has not been seen to be able to use it.
-    Fresh,
-    /// Free for the next pod since then.
-    Idle {
-        /// When it became free.
-        since: Timestamp,
+pub use self::{
+    intent::{CreateEni, Intent, IntentCall},
+    row::{
+        AddressEntry, AddressState, Attachment, EniEntry, EniStage, Entry, EntryKey, Member,
+        Reservation,
     },
-    /// Held by an attachment.
-    Assigned {
-        /// The attachment.
-        to: AttachmentKey,
-    },
-    /// Given back and resting, so that nobody still talks to its last pod.
-    Resting {
-        /// When it is free again.
-        until: Timestamp,
-    },
-    /// Being handed back to the cloud.
-    Releasing,
-}
-
-/// An address of an ENI of ours.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AddressEntry {
-    /// The address.
-    pub address: IpAddr,
-    /// Its ENI.
-    pub eni: EniId,
-    /// Whether it is the ENI's primary address, which the cloud takes back only with the ENI.
-    pub primary: bool,
-    /// The prefix it came in, if it did: the cloud knows it, and takes it back, only as that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prefix: Option<Ipv4Prefix>,
-    /// What it is doing.
-    pub state: AddressState,
-    /// How many trustworthy answers of the cloud in a row did not list it. It is handed out only
-    /// while this is zero.
-    pub unseen: u8,
-    /// The pod it waits for, if its last one's name comes back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reserved: Option<Reservation>,
-}
-
-/// An address that waits for a pod.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reservation {
-    /// The pod.
-    pub pod: PodKey,
-    /// Until when it waits.
-    pub until: Timestamp,
-}
-
-/// A sandbox's interface and what it holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attachment {
-    /// Sandbox and interface.
-    pub key: AttachmentKey,
-    /// The pod.
-    pub pod: PodKey,
-    /// The pod's UID, when the runtime passed it.
-    pub uid: Option<PodUid>,
-    /// Path of the network namespace at the time, for the CNI result only.
-    pub netns: String,
-    /// Its addresses.
-    pub addresses: DualStack<IpAddr>,
-    /// The ENI they belong to.
-    pub eni: EniId,
-    /// Name of the veth end on the node.
-    pub host_link: InterfaceName,
-    /// MTU at the time.
-    pub mtu: u32,
-    /// When it was made.
-    pub created: Timestamp,
-    /// Whether the runtime has since asked for another sandbox of the pod. It stays true when that one
-    /// is gone.
-    #[serde(default)]
-    pub superseded: bool,
-    /// Whether its addresses wait for the pod when it is gone.
-    #[serde(default)]
-    pub sticky: bool,
-}
-
-/// One row of the ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Entry {
-    /// An ENI.
-    Eni(EniEntry),
-    /// An address.
-    Address(AddressEntry),
-    /// An attachment.
-    Attachment(Attachment),
-    /// An open call.
-    Intent(Intent),
-}
-
-/// The identity of a row.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum EntryKey {
-    /// An ENI.
-    Eni(EniId),
-    /// An address.
-    Address(IpAddr),
-    /// An attachment.
-    Attachment(AttachmentKey),
-    /// An open call.
-    Intent(u64),
-}
-
-impl Entry {
-    /// The row's identity.
-    pub fn key(&self) -> EntryKey {
-        match self {
-            Entry::Eni(eni) => EntryKey::Eni(eni.id.clone()),
-            Entry::Address(address) => EntryKey::Address(address.address),
-            Entry::Attachment(attachment) => EntryKey::Attachment(attachment.key.clone()),
-            Entry::Intent(intent) => EntryKey::Intent(intent.id),
-        }
-    }
-}
+};
 
 /// One step of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,6 +47,14 @@ pub enum Violation {
         holder: AttachmentKey,
         /// Who wanted it.
         claimant: AttachmentKey,
+    },
+    /// The address would be both a pool's and a member ENI's.
+    #[error("address {address} is the pool's and cannot be that of {holder}'s own ENI as well")]
+    PoolAndMember {
+        /// The address.
+        address: IpAddr,
+        /// The attachment of the trunk pod.
+        holder: AttachmentKey,
     },
     /// The address would belong to an ENI that the ledger does not know.
     #[error("address {address} belongs to {eni}, which is not in the ledger")]
@@ -271,6 +124,7 @@ impl Ledger {
                 self.addresses.insert(entry.address, entry.clone());
             }
             Change::Put(Entry::Attachment(attachment)) => {
+                self.check_member(attachment)?;
                 self.attachments
                     .insert(attachment.key.clone(), attachment.clone());
             }
@@ -290,11 +144,20 @@ impl Ledger {
                 eni: entry.eni.clone(),
             });
         }
-        let Some(AddressEntry {
+        let Some(known) = self.addresses.get(&address) else {
+            return match self.member_with(address) {
+                Some(member) => Err(Violation::PoolAndMember {
+                    address,
+                    holder: member.key.clone(),
+                }),
+                None => Ok(()),
+            };
+        };
+        let AddressEntry {
             state: AddressState::Assigned { to: holder },
             eni,
             ..
-        }) = self.addresses.get(&address)
+        } = known
         else {
             return Ok(());
         };
@@ -311,6 +174,28 @@ impl Ledger {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// The address of a trunk pod is its own ENI's, and nobody else's.
+    fn check_member(&self, attachment: &Attachment) -> Result<(), Violation> {
+        let addresses = attachment.addresses.iter().map(|(_, address)| *address);
+        for address in addresses.filter(|_| attachment.member.is_some()) {
+            if self.addresses.contains_key(&address) {
+                return Err(Violation::PoolAndMember {
+                    address,
+                    holder: attachment.key.clone(),
+                });
+            }
+            let other = self.member_with(address);
+            if let Some(other) = other.filter(|other| other.key != attachment.key) {
+                return Err(Violation::AddressTaken {
+                    address,
+                    holder: other.key.clone(),
+                    claimant: attachment.key.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn delete(&mut self, key: &EntryKey) -> Result<(), Violation> {
@@ -343,8 +228,19 @@ impl Ledger {
         Ok(())
     }
 
-    fn holder_on(&self, eni: &EniId) -> Option<&AttachmentKey> {
-        self.addresses_of(eni).find_map(holder_of)
+    /// A pod whose packets leave by this ENI.
+    pub fn holder_on(&self, eni: &EniId) -> Option<&AttachmentKey> {
+        let by_trunk = || self.attachments.values().find(|it| it.eni == *eni);
+        let by_address = self.addresses_of(eni).find_map(holder_of);
+        by_address.or_else(|| by_trunk().map(|it| &it.key))
+    }
+
+    /// The trunk pod whose own ENI has this address.
+    pub fn member_with(&self, address: IpAddr) -> Option<&Attachment> {
+        self.attachments().find(|it| {
+            let own = it.addresses.iter().any(|(_, own)| *own == address);
+            own && it.member.is_some()
+        })
     }
 
     /// All rows, in an order in which they can be applied.

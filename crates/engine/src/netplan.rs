@@ -228,6 +228,7 @@ mod tests {
             created: Timestamp::EPOCH,
             superseded: false,
             sticky: false,
+            member: None,
         }
     }
 

@@ -16,9 +16,12 @@ mod recording;
 )]
 mod world;
 
-use engine::node::{PodState, PrefixPolicy};
+use engine::{
+    netplan::LocalTraffic,
+    node::{PodState, PrefixPolicy},
+};
 use proptest::prelude::*;
-use world::{Step, World};
+use world::{FIRST_TRUNK, Step, World};
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
@@ -37,6 +40,12 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::ListFails),
         1 => Just(Step::EmptyList),
         1 => (30_000..400_000u64).prop_map(Step::Wait),
+        3 => (FIRST_TRUNK..28u8).prop_map(Step::Add),
+        3 => (FIRST_TRUNK..28u8).prop_map(Step::Bind),
+        2 => (FIRST_TRUNK..28u8).prop_map(Step::Del),
+        1 => (FIRST_TRUNK..28u8).prop_map(Step::Unbind),
+        1 => (FIRST_TRUNK..28u8).prop_map(Step::Vanish),
+        1 => (FIRST_TRUNK..28u8).prop_map(Step::Recreate),
     ]
 }
 
@@ -48,8 +57,12 @@ proptest! {
         steps in prop::collection::vec(step(), 1..160),
         // One world in two grows by prefixes, until the reserved block is used up.
         blocks in prop::option::of(0..4u32),
+        // One in two has a trunk.
+        trunk in prop::bool::ANY,
     ) {
         let mut world = World::with(|config| {
+            config.limits.trunk = trunk;
+            config.policy.trunk = Some(LocalTraffic::Strict);
             config.policy.prefixes = blocks.map(|blocks| PrefixPolicy { least: blocks / 2 });
         });
         world.cloud().reserve("vsw-1", blocks.unwrap_or(0));

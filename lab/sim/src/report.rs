@@ -134,6 +134,7 @@ impl Report {
             Input::Pods(..) => "Pods",
             Input::LeftoversRemoved(..) => "LeftoversRemoved",
             Input::Configured(_) => "Configured",
+            Input::PodEni(..) => "PodEni",
             Input::Tick => "Tick",
         };
         *self.inputs.entry(name).or_default() += 1;

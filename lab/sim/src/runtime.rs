@@ -265,6 +265,7 @@ impl World {
             },
         );
         let request = AddRequest {
+            trunk: false,
             netns: format!("/run/netns/{}", key.container),
             key,
             pod: pod_key(named),

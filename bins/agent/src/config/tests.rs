@@ -1,6 +1,6 @@
 //! What `eni_conf` may say, what is refused, and the arithmetic of its numbers.
 
-use engine::node::{Api, TrunkTraffic};
+use engine::{netplan::LocalTraffic, node::Api};
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn the_keys_of_today_are_read() {
     assert_eq!(settings.security_groups.len(), 2, "the union, once each");
     assert_eq!((settings.idle_min, settings.idle_max), (2, 5));
     assert_eq!(settings.cooldown, Duration::from_secs(90));
-    assert_eq!(settings.policy.trunk, Some(TrunkTraffic::Strict));
+    assert_eq!(settings.policy.trunk, Some(LocalTraffic::Strict));
     assert_eq!(settings.ignored, []);
 }
 

@@ -93,6 +93,9 @@ pub(crate) struct Eni {
     pub(crate) usable: bool,
     pub(crate) link: Option<String>,
     pub(crate) addresses: BTreeMap<String, String>,
+    pub(crate) trunk: bool,
+    /// What it carries for trunk pods: the pod of each address and its VLAN.
+    pub(crate) members: BTreeMap<String, String>,
 }
 
 impl Status {

@@ -100,14 +100,17 @@ fn branch(eni: &Eni, paint: Paint) -> Vec<String> {
     };
     let link = foreign(eni.link.as_deref().unwrap_or("no link"));
     let (id, mac, vswitch) = (foreign(&eni.id), foreign(&eni.mac), foreign(&eni.vswitch));
+    let trunk = if eni.trunk { " trunk" } else { "" };
     let head = format!(
-        "  {} {} {} {mac} {vswitch}",
+        "  {} {} {} {mac} {vswitch}{trunk}",
         paint.tone(Tone::Head, &link),
         id,
         paint.tone(tone, &foreign(&stage)),
     );
-    let width = eni.addresses.keys().map(String::len).max().unwrap_or(0);
-    let leaves = eni.addresses.iter().map(|(address, holder)| {
+    let all = eni.addresses.iter().chain(&eni.members);
+    let width = all.clone().map(|(address, _)| address.len()).max();
+    let width = width.unwrap_or(0);
+    let leaves = all.map(|(address, holder)| {
         let address = foreign(address);
         let pad = " ".repeat(width.saturating_sub(address.len()));
         let tone = match holder.as_str() {
@@ -131,7 +134,8 @@ mod tests {
             "idle": 1, "assigned": 1, "resting": 0, "waiting": 0, "open_calls": 1,
             "enis": [{ "id": "eni-1", "mac": "00:16:3e:00:00:01", "vswitch": "vsw-1",
                 "stage": "Ready", "usable": true, "link": "eth1",
-                "addresses": { "10.1.0.7": "default/web", "10.1.0.10": "idle" } }],
+                "addresses": { "10.1.0.7": "default/web", "10.1.0.10": "idle" },
+                "trunk": true, "members": { "10.2.0.9": "default/db (VLAN 7)" } }],
             "agent": { "version": "0.1.0", "node": "node-1", "started": 1000, "ready": true,
                 "instance": { "id": "i-1", "type": "ecs.g7.xlarge", "zone": "cn-hangzhou-i", "vpc": "vpc-1" },
                 "pool": { "min": 1, "max": 5, "enis_max": 3, "addresses_per_eni": 10, "cooldown_seconds": 60 },
@@ -144,9 +148,10 @@ mod tests {
              i-1 · ecs.g7.xlarge · cn-hangzhou-i · vpc-1 · vSwitches vsw-1\n\
              pool 1 idle, 1 assigned, 0 resting, 0 waiting · keeps 1 to 5 idle · at most 3 ENIs of 10 addresses · rest 60s · 1 cloud call open\n\
              eni_conf: enable_erdma has no effect in this release\n\
-             \x20 eth1 eni-1 Ready 00:16:3e:00:00:01 vsw-1\n\
+             \x20 eth1 eni-1 Ready 00:16:3e:00:00:01 vsw-1 trunk\n\
              \x20   10.1.0.10  idle\n\
-             \x20   10.1.0.7   default/web"
+             \x20   10.1.0.7   default/web\n\
+             \x20   10.2.0.9   default/db (VLAN 7)"
         );
     }
 }

@@ -1,7 +1,9 @@
 //! The invariants no change may break, and rows that rebuild the ledger.
 
+use model::{ContainerId, DualStack, Family, InterfaceName, Mac, PodKey, Timestamp, VSwitchId};
+
 use super::*;
-use model::ContainerId;
+use crate::netplan::LocalTraffic;
 
 fn key(name: &str) -> AttachmentKey {
     AttachmentKey {
@@ -60,6 +62,54 @@ fn an_address_has_one_owner() {
         ledger.apply(&bad).unwrap_err();
         assert_eq!(ledger, before, "a refused change changes nothing");
     }
+}
+
+fn trunk_pod(container: &str, address: &str) -> Change {
+    Change::Put(Entry::Attachment(Attachment {
+        key: key(container),
+        pod: PodKey::new("default", container).unwrap(),
+        uid: None,
+        netns: String::new(),
+        addresses: DualStack::only(Family::V4, address.parse().unwrap()),
+        eni: EniId::new("eni-1").unwrap(),
+        host_link: InterfaceName::new("cali0").unwrap(),
+        mtu: 1500,
+        created: Timestamp::EPOCH,
+        superseded: false,
+        sticky: false,
+        member: Some(Member {
+            eni: EniId::new("eni-m").unwrap(),
+            vlan: 7,
+            subnet: DualStack::default(),
+            local: LocalTraffic::Strict,
+        }),
+    }))
+}
+
+#[test]
+fn a_trunk_pods_address_is_no_pools_and_no_other_pods() {
+    let mut ledger = Ledger::default();
+    ledger.apply(&eni("eni-1")).unwrap();
+    ledger.apply(&trunk_pod("a", "10.0.0.5")).unwrap();
+    ledger
+        .apply(&trunk_pod("a", "10.0.0.5"))
+        .expect("its owner may be written again");
+    let before = ledger.clone();
+    for bad in [
+        trunk_pod("b", "10.0.0.5"),
+        address("eni-1", AddressState::Fresh),
+        // Its packets leave by this one.
+        Change::Delete(EntryKey::Eni(EniId::new("eni-1").unwrap())),
+    ] {
+        ledger.apply(&bad).unwrap_err();
+        assert_eq!(ledger, before, "a refused change changes nothing");
+    }
+    let mut ledger = Ledger::default();
+    ledger.apply(&eni("eni-1")).unwrap();
+    ledger
+        .apply(&address("eni-1", AddressState::Fresh))
+        .unwrap();
+    ledger.apply(&trunk_pod("a", "10.0.0.5")).unwrap_err();
 }
 
 #[test]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Node,
+    member::Bound,
     message::{Action, AddRequest, Attached, FailureKind, Notice, Reply, RequestNumber},
 };
 use crate::{
@@ -48,6 +49,14 @@ pub(super) enum Work {
     RemovalDue { at: Timestamp, failures: u32 },
 }
 
+/// What an ADD gets.
+enum Grant {
+    /// An address of the pool.
+    Pool(AddressEntry),
+    /// The ENI of its own, and its addresses.
+    Member(Bound),
+}
+
 impl Node {
     pub(super) fn add(&mut self, now: Timestamp, number: RequestNumber, request: AddRequest) {
         let key = &request.key;
@@ -75,10 +84,12 @@ impl Node {
         let pod = request.pod.clone();
         self.supersede(&request);
         self.waiting.push_back((number, request));
+        self.clear_the_way(now, &pod);
         self.serve_waiting(now);
-        if self.waiting.iter().any(|(waiting, _)| *waiting == number) {
+        let left = self.waiting.iter().find(|(waiting, _)| *waiting == number);
+        if let Some((_, request)) = left {
             let count = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
-            let reason = self.waiting_for(now);
+            let reason = self.waits_for(request, now);
             self.notice(Notice::Waiting(pod, count, reason));
         }
     }
@@ -97,16 +108,19 @@ impl Node {
     pub(super) fn serve_waiting(&mut self, now: Timestamp) {
         while !self.waiting.is_empty() {
             let served = self.waiting.iter().enumerate().find_map(|(at, (_, add))| {
-                let free = self.address_for(&add.pod, now)?;
-                Some((at, free))
+                let grant = match add.trunk {
+                    true => Grant::Member(self.member_for(add, now).ok()?),
+                    false => Grant::Pool(self.address_for(&add.pod, now)?),
+                };
+                Some((at, grant))
             });
-            let Some((at, free)) = served else {
+            let Some((at, grant)) = served else {
                 return;
             };
             let Some((number, request)) = self.waiting.remove(at) else {
                 return;
             };
-            self.attach(now, number, request, free);
+            self.attach(now, number, request, grant);
         }
     }
 
@@ -131,42 +145,59 @@ impl Node {
             && !self.excluded(&entry.eni)
     }
 
-    fn attach(
-        &mut self,
-        now: Timestamp,
-        number: RequestNumber,
-        request: AddRequest,
-        free: AddressEntry,
-    ) {
+    fn attach(&mut self, now: Timestamp, number: RequestNumber, request: AddRequest, grant: Grant) {
         let host_link = match netplan::host_link_name(&request.pod, &request.key.interface) {
             Ok(name) => name,
             Err(error) => return self.fail(number, FailureKind::TryLater, error.to_string()),
+        };
+        let (addresses, eni, member) = match &grant {
+            Grant::Pool(free) => {
+                let address = DualStack::only(Family::of(free.address), free.address);
+                (address, free.eni.clone(), None)
+            }
+            Grant::Member(bound) => {
+                let Bound {
+                    addresses,
+                    trunk,
+                    member,
+                } = bound.clone();
+                (addresses, trunk, Some(member))
+            }
         };
         let attachment = Attachment {
             key: request.key,
             pod: request.pod,
             uid: request.uid,
             netns: request.netns,
-            addresses: DualStack::only(Family::of(free.address), free.address),
-            eni: free.eni.clone(),
+            addresses,
+            eni,
             host_link,
             mtu: request.mtu.unwrap_or(self.config.mtu),
             created: now,
             superseded: false,
             sticky: request.sticky,
+            member,
         };
+        let taken = match grant {
+            Grant::Pool(free) => self.take(free, &attachment),
+            Grant::Member(_) => true,
+        };
+        if !taken || !self.record(Change::Put(Entry::Attachment(attachment.clone()))) {
+            return self.fail(number, FailureKind::TryLater, "the address is held already");
+        }
+        self.apply(number, &attachment, true);
+    }
+
+    /// Takes a free address out of the pool.
+    fn take(&mut self, free: AddressEntry, attachment: &Attachment) -> bool {
         let (to, reserved) = (attachment.key.clone(), None);
         let state = AddressState::Assigned { to };
-        if !self.put_address(AddressEntry {
+        self.warm_left = self.warm_left.saturating_sub(1);
+        self.put_address(AddressEntry {
             state,
             reserved,
             ..free
-        }) {
-            return self.fail(number, FailureKind::TryLater, "the address is held already");
-        }
-        self.warm_left = self.warm_left.saturating_sub(1);
-        self.record(Change::Put(Entry::Attachment(attachment.clone())));
-        self.apply(number, &attachment, true);
+        })
     }
 
     fn apply(&mut self, request: RequestNumber, attachment: &Attachment, fresh: bool) {
@@ -184,7 +215,11 @@ impl Node {
     }
 
     pub(super) fn pod_net(&self, attachment: &Attachment) -> PodNet {
-        netplan::pod_net(attachment, self.eni_link(&attachment.eni))
+        let link = self.eni_link(&attachment.eni);
+        match &attachment.member {
+            Some(member) => netplan::member_net(attachment, link, member.vlan, member.local),
+            None => netplan::pod_net(attachment, link),
+        }
     }
 
     pub(super) fn pod_applied(
@@ -249,10 +284,17 @@ impl Node {
         let link = self.eni_link(&attachment.eni);
         let eni = self.ledger.eni(&attachment.eni);
         let attached = Attached {
-            net: netplan::pod_net(&attachment, link),
+            net: self.pod_net(&attachment),
             sysctls: netplan::sysctls(&attachment, link, self.links.get(&self.config.primary_mac)),
-            subnet: eni.map(|eni| eni.subnet).unwrap_or_default(),
-            gateway: eni.map(|eni| eni.gateway).unwrap_or_default(),
+            subnet: match &attachment.member {
+                Some(member) => member.subnet,
+                None => eni.map(|eni| eni.subnet).unwrap_or_default(),
+            },
+            // What its PodENI does not say is not made up.
+            gateway: match &attachment.member {
+                Some(_) => DualStack::default(),
+                None => eni.map(|eni| eni.gateway).unwrap_or_default(),
+            },
             attachment,
         };
         self.reply(request, Reply::Attached(Box::new(attached)));
@@ -264,15 +306,24 @@ impl Node {
             let Some((number, add)) = self.waiting.remove(at) else {
                 return;
             };
-            let reason = self.waiting_for(now);
+            let reason = self.waits_for(&add, now);
             self.notice(Notice::TimedOut(add.pod.clone(), reason.clone()));
             let message = format!("pod {} got no address in time: {reason}", add.pod);
             self.fail(number, FailureKind::TryLater, message);
         }
     }
 
+    /// What a waiting ADD waits for, in one sentence.
+    pub(super) fn waits_for(&self, add: &AddRequest, now: Timestamp) -> String {
+        match add.trunk {
+            true => self.member_for(add, now).err().unwrap_or_default(),
+            false => self.waiting_for(now),
+        }
+    }
+
+    /// ADDs that wait for an address of the pool.
     pub(super) fn waiting_count(&self) -> usize {
-        self.waiting.len()
+        self.waiting.iter().filter(|(_, add)| !add.trunk).count()
     }
 
     pub(super) fn attach_deadlines(&self) -> impl Iterator<Item = Timestamp> {

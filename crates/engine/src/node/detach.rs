@@ -125,6 +125,7 @@ impl Node {
             }
             self.record(Change::Delete(EntryKey::Attachment(key.clone())));
             self.notice(Notice::Released(key.clone(), attachment.addresses));
+            self.members.forget(&key);
         }
         for request in deleters {
             self.reply(request, Reply::Done);

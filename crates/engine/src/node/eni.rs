@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     ledger::{AddressState, Change, EniEntry, EniStage, Entry, EntryKey},
-    netplan,
     retry::Backoff,
 };
 
@@ -146,8 +145,14 @@ impl Node {
             return;
         }
         progress.applying = true;
-        let net = netplan::eni_net(eni, &link, self.config.mtu);
+        let net = self.eni_net(eni, &link);
         self.out.emit(Action::ApplyEni(eni.id.clone(), net));
+    }
+
+    /// Sets an ENI's link up anew though it is the one it was: what it needs has changed.
+    pub(super) fn set_up_again(&mut self, id: &EniId) {
+        let progress = self.progress(id);
+        (progress.applied, progress.applying) = (None, false);
     }
 
     pub(super) fn eni_applied(&mut self, now: Timestamp, id: &EniId, result: Result<(), String>) {
@@ -274,17 +279,15 @@ impl Node {
         }
     }
 
-    /// Removes an ENI that the cloud says is gone, unless a pod still holds an address of it.
+    /// Removes an ENI that the cloud says is gone, unless a pod's packets still leave by it.
     pub(super) fn forget_eni(&mut self, id: &EniId) {
-        let holder = self
-            .ledger
-            .addresses_of(id)
-            .find_map(|entry| match &entry.state {
-                AddressState::Assigned { to } => Some((entry.address, to.clone())),
-                _ => None,
-            });
-        if let Some((address, holder)) = holder {
-            return self.notice(Notice::AddressLost(address, holder));
+        let holder = self.ledger.holder_on(id).cloned();
+        let held = holder.and_then(|key| self.ledger.attachment(&key));
+        if let Some((key, addresses)) = held.map(|it| (it.key.clone(), it.addresses)) {
+            for (_, address) in addresses.iter() {
+                self.notice(Notice::AddressLost(*address, key.clone()));
+            }
+            return;
         }
         self.record(Change::Delete(EntryKey::Eni(id.clone())));
         self.progress.remove(id);

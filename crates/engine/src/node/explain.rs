@@ -75,12 +75,17 @@ impl Node {
         if let Some((_, add)) = waits {
             told.state = PodState::Waiting;
             told.since = Some(seconds(add.started));
-            told.missing = Some(format!("no address is free: {}", self.waiting_for(now)));
+            let lack = self.waits_for(add, now);
             let left = add.deadline.since(now).as_secs();
-            told.next = format!(
-                "{}; the ADD waits {left} s more, then kubelet asks again",
-                self.next_step(now)
-            );
+            let next = match add.trunk {
+                true => "it goes on as soon as its PodENI is bound to this node's trunk".into(),
+                false => self.next_step(now),
+            };
+            told.missing = Some(match add.trunk {
+                true => lack,
+                false => format!("no address is free: {lack}"),
+            });
+            told.next = format!("{next}; the ADD waits {left} s more, then kubelet asks again");
         } else if let Some(attachment) = newest {
             self.explain_attachment(&attachment, &mut told);
         } else if let Some((_, last)) = self.history.of(pod).filter(|(failed, _)| *failed).last() {

@@ -82,7 +82,7 @@ impl History {
                 self.pod(pod.clone(), false, format!("it got {}", list.join(", ")));
             }
             Notice::Waiting(pod, _, reason) => {
-                let what = format!("an ADD found no free address: {reason}");
+                let what = format!("an ADD waits: {reason}");
                 self.pod(pod.clone(), false, what);
             }
             Notice::CloudFailed(text) => {
@@ -101,6 +101,7 @@ impl History {
                 );
             }
             Notice::KernelFailed(text) | Notice::Defect(text) => self.of_pool(text.clone()),
+            Notice::MemberLost(pod, why) => self.pod(pod.clone(), false, why.clone()),
             Notice::TrunkMissing(lack) => self.of_pool(lack.to_string()),
             Notice::EniReady(eni) => self.of_pool(format!("{eni} is ready to serve")),
             Notice::AddressLost(address, key) => {

@@ -306,6 +306,10 @@ impl Node {
     /// Takes an address into the ledger that it does not have on this ENI.
     pub(super) fn put_unknown(&mut self, entry: AddressEntry) {
         let known = self.ledger.address(entry.address);
+        // A trunk pod that is not taken down yet has an address its own ENI lost meanwhile.
+        if self.ledger.member_with(entry.address).is_some() {
+            return;
+        }
         if known.is_none_or(|known| known.eni != entry.eni) {
             self.put_address(entry);
         }
@@ -315,11 +319,7 @@ impl Node {
     /// forgotten once no pod holds an address of it. Always true: nothing is uncertain about it.
     fn set_excluded(&mut self, id: &EniId) -> bool {
         self.progress(id).excluded = true;
-        let held = self
-            .ledger
-            .addresses_of(id)
-            .any(|entry| matches!(entry.state, AddressState::Assigned { .. }));
-        if !held {
+        if self.ledger.holder_on(id).is_none() {
             self.forget_eni(id);
         }
         true

@@ -12,6 +12,7 @@ use model::{
     AttachmentKey, ClientToken, DualStack, Eni, EniId, FaultClass, InstanceId, InstanceLimits,
     Ipv4Prefix, Mac, PodKey, PodUid, SecurityGroupId, Timestamp, VSwitch, VSwitchId, ZoneId,
     net::{EniNet, Link, PodNet, Route, Rule, Sysctl},
+    podeni::PodEni,
 };
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +84,9 @@ pub struct AddRequest {
     /// Whether the pod's name comes back (a StatefulSet's pod), so that its address waits for it.
     #[serde(default)]
     pub sticky: bool,
+    /// Whether it is a trunk pod: an ENI of its own serves it, which its PodENI names, and never the pool.
+    #[serde(default)]
+    pub trunk: bool,
 }
 
 /// An interface of the instance, as its metadata shows it.
@@ -206,6 +210,8 @@ pub enum Input {
         OpNumber,
         #[serde(with = "crate::pairs::perhaps")] Result<BTreeMap<PodKey, PodUid>, String>,
     ),
+    /// The PodENI of a pod as the API server has it now; nothing when it has none for this node.
+    PodEni(PodKey, Option<Box<PodEni>>),
     /// Leftovers were taken away, or not all of them.
     LeftoversRemoved(OpNumber, Result<(), String>),
     /// The configuration changed.
@@ -350,6 +356,8 @@ pub enum Notice {
     AddressLost(IpAddr, AttachmentKey),
     /// The node should have a trunk ENI and has none, and why.
     TrunkMissing(TrunkLack),
+    /// The PodENI of a trunk pod that runs does not give it its network any more, and why.
+    MemberLost(PodKey, String),
     /// A decision would have broken an invariant and was not carried out: a defect of ours.
     Defect(String),
 }

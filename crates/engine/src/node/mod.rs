@@ -15,6 +15,7 @@ mod explain;
 mod history;
 mod intent;
 mod inventory;
+mod member;
 mod message;
 mod outbox;
 mod plug;
@@ -46,6 +47,7 @@ use self::{
     history::History,
     intent::IntentProgress,
     inventory::Poll,
+    member::Members,
     outbox::Outbox,
     prefix::Blocks,
     surplus::Surplus,
@@ -68,7 +70,7 @@ pub use self::{
         RequestNumber,
     },
     policy::{EniPolicy, Policy, PrefixPolicy, Reclaim, VSwitchPolicy},
-    trunk::{Trunk, TrunkLack, TrunkTraffic},
+    trunk::{Trunk, TrunkLack},
     view::{EniView, View},
 };
 
@@ -107,7 +109,8 @@ pub struct Node {
     /// Attachments something is being done about.
     #[serde(with = "crate::pairs")]
     work: BTreeMap<AttachmentKey, Work>,
-    /// ADDs without an address, first come first served.
+    /// ADDs without an address, first come first served. Those of trunk pods wait among them, each for an
+    /// address of its own.
     waiting: VecDeque<(RequestNumber, AddRequest)>,
     /// Attachments whose DEL was answered, and when it started.
     #[serde(with = "crate::pairs")]
@@ -126,6 +129,7 @@ pub struct Node {
     held: BTreeSet<Api>,
     surplus: Surplus,
     trunk: TrunkState,
+    members: Members,
     /// Since when addresses are missing that nobody was asked for.
     missing_since: Option<Timestamp>,
     /// Addresses of the warm-up that no pod took yet.
@@ -187,6 +191,7 @@ impl Node {
             held: BTreeSet::new(),
             surplus: Surplus::default(),
             trunk: TrunkState::default(),
+            members: Members::default(),
             missing_since: None,
             warm_left,
             inventory: Poll::default(),
@@ -237,6 +242,7 @@ impl Node {
             Input::Kernel(op, result) => self.kernel_seen(now, op, result),
             Input::Pods(op, result) => self.pods_listed(now, op, result),
             Input::LeftoversRemoved(op, result) => self.leftovers_removed(op, result),
+            Input::PodEni(pod, record) => self.pod_eni(now, pod, record.map(|it| *it)),
             Input::Configured(config) => self.configured(*config),
             Input::Tick => {}
         }

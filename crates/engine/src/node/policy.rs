@@ -9,7 +9,8 @@ use std::{
 use model::Eni;
 use serde::{Deserialize, Serialize};
 
-use super::{budget::Api, trunk::TrunkTraffic};
+use super::budget::Api;
+use crate::netplan::LocalTraffic;
 
 /// How long an address waits for the pod that had it, when the pod's name is one that comes back. A
 /// StatefulSet's pod is re-created as soon as the old one is gone; pulling an image and mounting a
@@ -95,7 +96,7 @@ pub struct Policy {
     /// Calls a minute of some APIs.
     pub calls_of: BTreeMap<Api, u32>,
     /// The node has a trunk ENI, and its trunk pods reach each other this way.
-    pub trunk: Option<TrunkTraffic>,
+    pub trunk: Option<LocalTraffic>,
 }
 
 impl Default for Policy {

@@ -16,17 +16,6 @@ use super::{
 };
 use crate::ledger::{EniEntry, EniStage};
 
-/// How two trunk pods of one node reach each other.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TrunkTraffic {
-    /// Through the VPC, so that their security groups hold.
-    #[default]
-    Strict,
-    /// On the node, as ordinary pods do; no security group stands between them.
-    Standard,
-}
-
 /// What is known of the node's trunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trunk {

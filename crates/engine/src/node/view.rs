@@ -19,10 +19,13 @@ pub struct View {
     pub assigned: u32,
     /// Addresses at rest.
     pub resting: u32,
-    /// ADDs that wait.
+    /// ADDs that wait for an address of the pool.
     pub waiting: u32,
     /// What they wait for.
     pub waiting_for: Option<String>,
+    /// ADDs of trunk pods that wait, each for its PodENI.
+    #[serde(default)]
+    pub trunk_waiting: u32,
     /// Why the pool cannot grow though it should, if it cannot.
     pub exhausted: Option<Exhaustion>,
     /// Calls that create something and have no answer yet.
@@ -49,6 +52,9 @@ pub struct EniView {
     pub link: Option<String>,
     /// What each address does: `idle`, `resting`, `new`, `releasing`, or the pod that holds it.
     pub addresses: BTreeMap<IpAddr, String>,
+    /// Addresses of the member ENIs it carries, with the pod of each and its VLAN.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub members: BTreeMap<IpAddr, String>,
 }
 
 impl Node {
@@ -74,6 +80,9 @@ impl Node {
             assigned,
             resting,
             waiting,
+            trunk_waiting: u32::try_from(self.waiting.len())
+                .unwrap_or(u32::MAX)
+                .saturating_sub(waiting),
             waiting_for: (waiting > 0).then(|| self.waiting_for(now)),
             exhausted: self.told(now),
             open_calls: u32::try_from(self.ledger.intents().count()).unwrap_or(u32::MAX),
@@ -106,6 +115,7 @@ impl Node {
             usable: self.eni_usable(id),
             link: self.eni_link(id).map(|link| link.name.to_string()),
             addresses: addresses.collect(),
+            members: self.members_of(id),
         })
     }
 }

@@ -3,6 +3,7 @@
 
 mod collect;
 mod exhaustion;
+mod member;
 mod prefix;
 mod shape;
 mod sticky;

@@ -1,6 +1,9 @@
 //! The node's trunk: made first, adopted when it is there, never given back, and done without.
 
-use engine::node::{Api, Notice, Trunk, TrunkLack, TrunkTraffic};
+use engine::{
+    netplan::LocalTraffic,
+    node::{Api, Notice, Trunk, TrunkLack},
+};
 use model::{EniKind, FaultClass};
 
 use crate::world::{Step, World};
@@ -8,7 +11,7 @@ use crate::world::{Step, World};
 fn world() -> World {
     World::with(|config| {
         config.limits.trunk = true;
-        config.policy.trunk = Some(TrunkTraffic::Strict);
+        config.policy.trunk = Some(LocalTraffic::Strict);
         (config.idle_min, config.idle_max) = (0, 0);
     })
 }

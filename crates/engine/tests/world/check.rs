@@ -48,6 +48,10 @@ impl World {
                     .ledger()
                     .address(*address)
                     .map(|entry| &entry.state);
+                if attachment.member.is_some() {
+                    assert!(state.is_none(), "{address} is also the pool's: {state:?}");
+                    continue;
+                }
                 let held =
                     matches!(state, Some(AddressState::Assigned { to }) if *to == attachment.key);
                 assert!(held, "{address} of {} is {state:?}", attachment.key);

@@ -3,6 +3,7 @@
 mod check;
 mod cloud;
 mod kernel;
+pub(crate) mod member;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -20,7 +21,7 @@ use engine::{
 };
 use model::{
     AttachmentKey, ContainerId, FaultClass, InstanceId, InstanceLimits, InterfaceName, Mac, PodKey,
-    PodUid, SecurityGroupId, Timestamp, VSwitchId, ZoneId,
+    PodUid, SecurityGroupId, Timestamp, VSwitchId, ZoneId, podeni::PodEni,
 };
 
 use self::{cloud::Cloud, kernel::Kernel};
@@ -56,6 +57,10 @@ pub(crate) enum Step {
     ListFails,
     /// The next list of pods is empty.
     EmptyList,
+    /// The control plane binds an ENI for the trunk pod, as it is now, to the node's trunk.
+    Bind(u8),
+    /// The control plane takes it away.
+    Unbind(u8),
 }
 
 #[derive(Default)]
@@ -86,6 +91,9 @@ impl Asked {
 /// Pods from here on have a name that comes back.
 const FIRST_STICKY: u8 = 20;
 
+/// Pods from here on are trunk pods.
+pub(crate) const FIRST_TRUNK: u8 = 24;
+
 fn pod_key(pod: u8) -> PodKey {
     PodKey::new("default", format!("pod-{pod}")).unwrap()
 }
@@ -113,12 +121,16 @@ pub(crate) struct World {
     lost: BTreeSet<AttachmentKey>,
     pub(crate) notices: Vec<Notice>,
     inbox: VecDeque<Input>,
+    /// What the API server has of PodENIs for the node.
+    records: BTreeMap<PodKey, PodEni>,
     asked: BTreeMap<RequestNumber, Asked>,
     requests: u64,
     pods: BTreeMap<u8, PodState>,
     /// Pods whose ADD was answered, until their DEL is.
     given: BTreeMap<AttachmentKey, BTreeSet<IpAddr>>,
     faults: Faults,
+    /// VLANs the trunk was set up with last.
+    tags: Vec<u16>,
 }
 
 fn config() -> Config {
@@ -171,11 +183,13 @@ impl World {
             lost: BTreeSet::new(),
             notices: Vec::new(),
             inbox: VecDeque::from([Input::Tick]),
+            records: BTreeMap::new(),
             asked: BTreeMap::new(),
             requests: 0,
             pods: BTreeMap::new(),
             given: BTreeMap::new(),
             faults: Faults::default(),
+            tags: Vec::new(),
         }
     }
 
@@ -230,7 +244,34 @@ impl World {
             Step::BlindKernel => self.faults.blind = true,
             Step::ListFails => self.faults.list_fails = true,
             Step::EmptyList => self.faults.list_empty = true,
+            Step::Bind(pod) => {
+                if let Trunk::Attached(trunk) = self.trunk() {
+                    let record = member::record(pod, self.uid(pod), &self.config, trunk);
+                    self.write_record(pod, Some(record));
+                }
+            }
+            Step::Unbind(pod) => self.write_record(pod, None),
         }
+    }
+
+    /// The record of a trunk pod is written or deleted, and the node's watch sees it.
+    pub(crate) fn write_record(&mut self, pod: u8, record: Option<PodEni>) {
+        match record.clone() {
+            Some(record) => self.records.insert(pod_key(pod), record),
+            None => self.records.remove(&pod_key(pod)),
+        };
+        let input = Input::PodEni(pod_key(pod), record.map(Box::new));
+        self.inbox.push_back(input);
+    }
+
+    /// The record of a trunk pod.
+    pub(crate) fn record(&self, pod: u8) -> PodEni {
+        self.records[&pod_key(pod)].clone()
+    }
+
+    fn uid(&self, pod: u8) -> PodUid {
+        let incarnation = self.pods.get(&pod).map_or(0, |state| state.incarnation);
+        PodUid::new(format!("u{pod}-{incarnation}")).unwrap()
     }
 
     /// A sandbox nothing is being done about is gone from the kernel, and the runtime forgets it.
@@ -249,7 +290,7 @@ impl World {
         let state = self.pods.entry(pod).or_default();
         state.exists = true;
         state.failure = None;
-        let uid = PodUid::new(format!("u{pod}-{}", state.incarnation)).unwrap();
+        let uid = self.uid(pod);
         self.api.insert(pod_key(pod), uid.clone());
         let number = self.request(Asked::Add(pod));
         let request = AddRequest {
@@ -260,7 +301,8 @@ impl World {
             started: self.now,
             deadline: self.now.after(Duration::from_secs(90)),
             mtu: None,
-            sticky: pod >= FIRST_STICKY,
+            sticky: (FIRST_STICKY..FIRST_TRUNK).contains(&pod),
+            trunk: pod >= FIRST_TRUNK,
         };
         self.inbox.push_back(Input::Add(number, Box::new(request)));
     }
@@ -284,6 +326,10 @@ impl World {
         let node = Node::new(self.config.clone(), self.disk.clone(), occupied, 7);
         self.node = recorded(node);
         self.inbox.push_back(Input::Tick);
+        for (pod, record) in self.records.clone() {
+            self.inbox
+                .push_back(Input::PodEni(pod, Some(Box::new(record))));
+        }
         for asked in std::mem::take(&mut self.asked).into_values() {
             self.del(asked.pod());
         }
@@ -337,7 +383,12 @@ impl World {
             Action::ReadLinks => self
                 .inbox
                 .push_back(Input::Links(self.cloud.links(self.now))),
-            Action::ApplyEni(eni, _) => self.inbox.push_back(Input::EniApplied(eni, Ok(()))),
+            Action::ApplyEni(eni, net) => {
+                if let Some(tags) = net.tags {
+                    self.tags = tags.iter().map(|tag| tag.vlan).collect();
+                }
+                self.inbox.push_back(Input::EniApplied(eni, Ok(())));
+            }
             Action::ApplyPod(_, key, net) | Action::CheckPod(_, key, net) => {
                 self.kernel.apply(&key, &net);
                 let result = self.kernel_says();
@@ -491,6 +542,11 @@ impl World {
 
     pub(crate) fn ledger(&self) -> &Ledger {
         self.node.ledger()
+    }
+
+    /// VLANs the trunk was set up with last.
+    pub(crate) fn tags(&self) -> &[u16] {
+        &self.tags
     }
 
     pub(crate) fn trunk(&self) -> Trunk {

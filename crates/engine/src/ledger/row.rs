@@ -1,0 +1,192 @@
+//! The rows of the ledger: ENIs, addresses, attachments, open calls.
+//!
+//! A row is written and read whole; what a later release adds has a default, so that rows of an earlier
+//! one stay readable. Must never know which changes are allowed.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use model::{
+    AttachmentKey, DualStack, EniId, InterfaceName, Ipv4Prefix, Mac, PodKey, PodUid, Timestamp,
+    VSwitchId,
+};
+use serde::{Deserialize, Serialize};
+
+use super::Intent;
+use crate::netplan::LocalTraffic;
+
+/// How far an ENI of ours has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum EniStage {
+    /// The cloud made it; it is attached to nothing.
+    Created,
+    /// An attach was asked for.
+    Attaching,
+    /// It is attached to this node: its link is here, or the cloud says so.
+    Attached,
+    /// It is to go: a detach is due or under way.
+    Detaching,
+    /// It is off the node; its deletion is due or under way.
+    Deleting,
+}
+
+/// An ENI of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EniEntry {
+    /// Its id.
+    pub id: EniId,
+    /// Its MAC, by which its link is found.
+    pub mac: Mac,
+    /// Where its addresses come from.
+    pub vswitch: VSwitchId,
+    /// How far it has come.
+    pub stage: EniStage,
+    /// Whether it is the trunk, which carries the ENIs of trunk pods beside addresses of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trunk: bool,
+    /// The vSwitch's gateways, once metadata told them.
+    pub gateway: DualStack<IpAddr>,
+    /// The vSwitch's blocks, once metadata told them.
+    pub subnet: DualStack<IpNet>,
+}
+
+/// What an address is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AddressState {
+    /// The cloud assigned it; the node has not been seen to be able to use it.
+    Fresh,
+    /// Free for the next pod since then.
+    Idle {
+        /// When it became free.
+        since: Timestamp,
+    },
+    /// Held by an attachment.
+    Assigned {
+        /// The attachment.
+        to: AttachmentKey,
+    },
+    /// Given back and resting, so that nobody still talks to its last pod.
+    Resting {
+        /// When it is free again.
+        until: Timestamp,
+    },
+    /// Being handed back to the cloud.
+    Releasing,
+}
+
+/// An address of an ENI of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressEntry {
+    /// The address.
+    pub address: IpAddr,
+    /// Its ENI.
+    pub eni: EniId,
+    /// Whether it is the ENI's primary address, which the cloud takes back only with the ENI.
+    pub primary: bool,
+    /// The prefix it came in, if it did: the cloud knows it, and takes it back, only as that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<Ipv4Prefix>,
+    /// What it is doing.
+    pub state: AddressState,
+    /// How many trustworthy answers of the cloud in a row did not list it. It is handed out only
+    /// while this is zero.
+    pub unseen: u8,
+    /// The pod it waits for, if its last one's name comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Reservation>,
+}
+
+/// An address that waits for a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// The pod.
+    pub pod: PodKey,
+    /// Until when it waits.
+    pub until: Timestamp,
+}
+
+/// A sandbox's interface and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Sandbox and interface.
+    pub key: AttachmentKey,
+    /// The pod.
+    pub pod: PodKey,
+    /// The pod's UID, when the runtime passed it.
+    pub uid: Option<PodUid>,
+    /// Path of the network namespace at the time, for the CNI result only.
+    pub netns: String,
+    /// Its addresses.
+    pub addresses: DualStack<IpAddr>,
+    /// The ENI they belong to; the trunk for a trunk pod.
+    pub eni: EniId,
+    /// Name of the veth end on the node.
+    pub host_link: InterfaceName,
+    /// MTU at the time.
+    pub mtu: u32,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Whether the runtime has since asked for another sandbox of the pod. It stays true when that one
+    /// is gone.
+    #[serde(default)]
+    pub superseded: bool,
+    /// Whether its addresses wait for the pod when it is gone.
+    #[serde(default)]
+    pub sticky: bool,
+    /// The ENI of its own that a trunk pod has. Its addresses are that ENI's then and of no pool, and
+    /// [`Attachment::eni`] is the trunk that carries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Member>,
+}
+
+/// The ENI of a trunk pod, as it was when the pod was attached: a restart needs nobody to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub eni: EniId,
+    /// Its VLAN on the trunk.
+    pub vlan: u16,
+    /// The blocks of its vSwitch.
+    pub subnet: DualStack<IpNet>,
+    /// Which way packets between the pod and others of its node take.
+    #[serde(default)]
+    pub local: LocalTraffic,
+}
+
+/// One row of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// An ENI.
+    Eni(EniEntry),
+    /// An address.
+    Address(AddressEntry),
+    /// An attachment.
+    Attachment(Attachment),
+    /// An open call.
+    Intent(Intent),
+}
+
+/// The identity of a row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum EntryKey {
+    /// An ENI.
+    Eni(EniId),
+    /// An address.
+    Address(IpAddr),
+    /// An attachment.
+    Attachment(AttachmentKey),
+    /// An open call.
+    Intent(u64),
+}
+
+impl Entry {
+    /// The row's identity.
+    pub fn key(&self) -> EntryKey {
+        match self {
+            Entry::Eni(eni) => EntryKey::Eni(eni.id.clone()),
+            Entry::Address(address) => EntryKey::Address(address.address),
+            Entry::Attachment(attachment) => EntryKey::Attachment(attachment.key.clone()),
+            Entry::Intent(intent) => EntryKey::Intent(intent.id),
+        }
+    }
+}

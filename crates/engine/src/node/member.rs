@@ -1,0 +1,317 @@
+//! Trunk pods: an ADD waits until the control plane has bound an ENI for the pod to this node's trunk,
+//! and never takes an address of the pool.
+//!
+//! What a PodENI says is believed only for the UID, the instance and the trunk it names. Once attached,
+//! the pod's ENI and VLAN stand in the ledger, and nobody need be asked again. Must never make, attach or
+//! delete a member: its life is the control plane's.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use model::{
+    AttachmentKey, DualStack, EniId, PodKey, Timestamp,
+    net::{EniNet, Link},
+    podeni::{Allocation, Phase, PodEni},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Node,
+    attach::Work,
+    message::{AddRequest, Notice},
+};
+use crate::{
+    ledger::{Attachment, Change, EniEntry, Entry, Member},
+    netplan,
+};
+
+/// What is known of trunk pods beyond the ledger.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Members {
+    /// The PodENIs of this node.
+    #[serde(with = "crate::pairs")]
+    records: BTreeMap<PodKey, PodEni>,
+    /// Pods that run without their network, of which people were told.
+    lost: BTreeSet<AttachmentKey>,
+}
+
+impl Members {
+    pub(super) fn forget(&mut self, key: &AttachmentKey) {
+        self.lost.remove(key);
+    }
+}
+
+/// What a PodENI gives a pod on this node.
+#[derive(Debug, Clone)]
+pub(super) struct Bound {
+    pub(super) addresses: DualStack<IpAddr>,
+    pub(super) trunk: EniId,
+    pub(super) member: Member,
+}
+
+impl Node {
+    /// Takes what the API server has for a pod now.
+    pub(super) fn pod_eni(&mut self, now: Timestamp, pod: PodKey, record: Option<PodEni>) {
+        match record {
+            Some(record) => self.members.records.insert(pod.clone(), record),
+            None => self.members.records.remove(&pod),
+        };
+        self.clear_the_way(now, &pod);
+        let attached = self.ledger.attachments().filter(|it| it.pod == pod);
+        for attachment in attached.cloned().collect::<Vec<_>>() {
+            self.judge_member(&attachment);
+        }
+    }
+
+    /// What `add` gets, or what it waits for, in one sentence.
+    pub(super) fn member_for(&self, add: &AddRequest, now: Timestamp) -> Result<Bound, String> {
+        let trunk = self.ready_trunk(now)?;
+        let pod = &add.pod;
+        let Some(record) = self.members.records.get(pod) else {
+            return Err(format!(
+                "the control plane has not made a PodENI for {pod} on this node yet"
+            ));
+        };
+        let says = |what: &str| match record.message.as_str() {
+            "" => format!("PodENI {pod} {what}"),
+            message => format!("PodENI {pod} {what}: {message}"),
+        };
+        if record.deleting {
+            return Err(says("is being deleted"));
+        }
+        if add.uid.as_ref() != Some(&record.pod) {
+            return Err(says("is of an earlier pod of this name"));
+        }
+        if record.phase != Phase::Bind {
+            return Err(says(phase(record.phase)));
+        }
+        let bound = self.bound(&trunk, record, add)?;
+        for (_, address) in bound.addresses.iter() {
+            self.nobodys(*address)?;
+        }
+        Ok(bound)
+    }
+
+    /// The trunk, if pods can use it.
+    fn ready_trunk(&self, now: Timestamp) -> Result<EniId, String> {
+        match self.trunk_here() {
+            Some(trunk) if self.eni_usable(&trunk.id) => Ok(trunk.id.clone()),
+            Some(trunk) => Err(format!(
+                "the node's trunk ENI {} is {:?} and not set up yet",
+                trunk.id, trunk.stage
+            )),
+            None => Err(match self.trunk_lack(now) {
+                Some(lack) => lack.to_string(),
+                None if self.config.policy.trunk.is_none() => {
+                    "eni_conf key enable_eni_trunking is off, so the node has no trunk ENI".into()
+                }
+                None => "the node's trunk ENI is being made".into(),
+            }),
+        }
+    }
+
+    /// What a record that says Bind binds here.
+    fn bound(&self, trunk: &EniId, record: &PodEni, add: &AddRequest) -> Result<Bound, String> {
+        let (pod, interface) = (&record.key, &add.key.interface);
+        if record.instance.as_ref() != Some(&self.config.instance) {
+            let other = shown(record.instance.as_ref());
+            return Err(format!(
+                "PodENI {pod} is bound to instance {other}, and this is {}",
+                self.config.instance
+            ));
+        }
+        if record.trunk.as_ref() != Some(trunk) {
+            let other = shown(record.trunk.as_ref());
+            return Err(format!(
+                "PodENI {pod} is bound to trunk {other}, and this node's is {trunk}"
+            ));
+        }
+        let [allocation] = record.allocations.as_slice() else {
+            return Err(format!(
+                "PodENI {pod} has {} interfaces, and this release sets up one",
+                record.allocations.len()
+            ));
+        };
+        if allocation.interface != *interface {
+            return Err(format!(
+                "PodENI {pod} has an ENI for {} and none for {interface}",
+                allocation.interface
+            ));
+        }
+        let member = self.member(record, allocation).ok_or_else(|| {
+            format!("PodENI {pod} names no ENI with a VLAN of the trunk and an address")
+        })?;
+        Ok(Bound {
+            addresses: allocation.addresses,
+            trunk: trunk.clone(),
+            member,
+        })
+    }
+
+    fn member(&self, record: &PodEni, allocation: &Allocation) -> Option<Member> {
+        let eni = allocation.eni.as_ref()?;
+        let vlan = record.attached.get(&eni.id)?.vlan?;
+        (!allocation.addresses.is_empty()).then(|| Member {
+            eni: eni.id.clone(),
+            vlan,
+            subnet: allocation.blocks,
+            local: self.config.policy.trunk.unwrap_or_default(),
+        })
+    }
+
+    /// Nothing on this node has the address: an older sandbox of the pod, a pod the ledger lost, or the
+    /// pool, whose ledger may lag behind the cloud.
+    fn nobodys(&self, address: IpAddr) -> Result<(), String> {
+        if let Some(older) = self.ledger.member_with(address) {
+            return Err(format!(
+                "{address} is still held by sandbox {}, whose DEL is not done",
+                older.key
+            ));
+        }
+        if let Some(entry) = self.ledger.address(address) {
+            return Err(format!(
+                "{address} is still listed as an address of {}; the cloud is asked",
+                entry.eni
+            ));
+        }
+        match self.is_occupied(address) {
+            true => Err(format!(
+                "the kernel still routes {address} to a pod nobody knows"
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Looks soon at what may stand in the way of an ADD that waits: a sandbox whose DEL never came, an
+    /// address the cloud took out of the pool.
+    pub(super) fn clear_the_way(&mut self, now: Timestamp, pod: &PodKey) {
+        let waits = |(_, add): &(_, AddRequest)| add.trunk && add.pod == *pod;
+        let record = self.members.records.get(pod);
+        let Some(record) = record.filter(|_| self.waiting.iter().any(waits)) else {
+            return;
+        };
+        let all = record.allocations.iter();
+        let addresses: Vec<IpAddr> = all
+            .flat_map(|one| one.addresses.iter().map(|(_, address)| *address))
+            .collect();
+        for address in addresses {
+            if self.ledger.address(address).is_some() {
+                self.inventory.hurry(now);
+            }
+            if self.ledger.member_with(address).is_some() || self.is_occupied(address) {
+                self.kernel.hurry(now);
+            }
+        }
+    }
+
+    /// Compares a trunk pod that stands with its record. Its sandbox is the runtime's and is never taken
+    /// down for what a record says; a pod cut off is said, once.
+    fn judge_member(&mut self, attachment: &Attachment) {
+        let leaves = matches!(
+            self.work.get(&attachment.key),
+            Some(Work::Removing { .. } | Work::RemovalDue { .. })
+        );
+        let Some(known) = &attachment.member else {
+            return;
+        };
+        if leaves || attachment.superseded {
+            return;
+        }
+        match self.standing(attachment, known) {
+            Ok(vlan) if vlan == known.vlan => self.members.forget(&attachment.key),
+            Ok(vlan) => {
+                let member = Some(Member {
+                    vlan,
+                    ..known.clone()
+                });
+                self.members.forget(&attachment.key);
+                self.record(Change::Put(Entry::Attachment(Attachment {
+                    member,
+                    ..attachment.clone()
+                })));
+                self.set_up_again(&attachment.eni);
+            }
+            Err(why) => {
+                if self.members.lost.insert(attachment.key.clone()) {
+                    self.notice(Notice::MemberLost(attachment.pod.clone(), why));
+                }
+            }
+        }
+    }
+
+    /// The VLAN a standing pod has now, or why it has none.
+    fn standing(&self, attachment: &Attachment, known: &Member) -> Result<u16, String> {
+        let pod = &attachment.pod;
+        let lost = |what: &str| {
+            format!("PodENI {pod} {what}; the pod is cut off, delete it to get it another")
+        };
+        let record = self.members.records.get(pod);
+        let record = record.ok_or_else(|| lost("is gone or is another node's"))?;
+        if attachment.uid.as_ref() != Some(&record.pod) {
+            return Err(lost("is another pod's of this name"));
+        }
+        if record.phase != Phase::Bind {
+            return Err(lost(phase(record.phase)));
+        }
+        let here = record.instance.as_ref() == Some(&self.config.instance)
+            && record.trunk.as_ref() == Some(&attachment.eni);
+        let mut all = record.allocations.iter();
+        let same = all.any(|one| {
+            let eni = one.eni.as_ref().is_some_and(|eni| eni.id == known.eni);
+            eni && one.addresses == attachment.addresses
+        });
+        let attached = record.attached.get(&known.eni).filter(|_| here && same);
+        attached
+            .and_then(|it| it.vlan)
+            .ok_or_else(|| lost("names another instance, trunk, ENI or address"))
+    }
+
+    /// What an ENI's link needs; the trunk's, the tags of all pods it carries.
+    pub(super) fn eni_net(&self, eni: &EniEntry, link: &Link) -> EniNet {
+        let mtu = self.config.mtu;
+        let carried: Vec<_> = self
+            .carried_by(&eni.id)
+            .map(|it| self.pod_net(it))
+            .collect();
+        let tags = eni.trunk && (self.config.policy.trunk.is_some() || !carried.is_empty());
+        match tags {
+            true => netplan::trunk_net(eni, link, mtu, &carried),
+            false => netplan::eni_net(eni, link, mtu),
+        }
+    }
+
+    fn carried_by<'a>(&'a self, trunk: &'a EniId) -> impl Iterator<Item = &'a Attachment> {
+        let all = self.ledger.attachments();
+        all.filter(move |it| it.eni == *trunk && it.member.is_some())
+    }
+
+    /// The addresses a trunk carries for trunk pods, with the pod of each and its VLAN.
+    pub(super) fn members_of(&self, trunk: &EniId) -> BTreeMap<IpAddr, String> {
+        let mut members = BTreeMap::new();
+        for it in self.carried_by(trunk) {
+            let vlan = it.member.as_ref().map_or(0, |member| member.vlan);
+            for (_, address) in it.addresses.iter() {
+                members.insert(*address, format!("{} (VLAN {vlan})", it.pod));
+            }
+        }
+        members
+    }
+}
+
+/// A phase other than Bind, as the end of a sentence about its record.
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Initial => "has no ENI yet",
+        Phase::Binding => "is Binding: its ENI is on its way to the trunk",
+        Phase::Bind => "is Bind",
+        Phase::Detaching => "is Detaching",
+        Phase::Unbind => "is Unbind",
+        Phase::Deleting => "is Deleting",
+    }
+}
+
+fn shown<T: ToString>(id: Option<&T>) -> String {
+    id.map_or_else(|| "none".into(), T::to_string)
+}

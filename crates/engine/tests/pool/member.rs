@@ -1,0 +1,195 @@
+//! Trunk pods: what they wait for, what they get, and what becomes of them.
+
+use engine::{
+    ledger::Attachment,
+    netplan::LocalTraffic,
+    node::{Notice, PodState},
+};
+use model::{
+    EniId, InstanceId, InterfaceName, PodUid,
+    podeni::{Phase, PodEni},
+};
+
+use crate::world::{FIRST_TRUNK, Step, World};
+
+const POD: u8 = FIRST_TRUNK;
+
+fn world() -> World {
+    let mut world = World::with(|config| {
+        config.limits.trunk = true;
+        config.policy.trunk = Some(LocalTraffic::Strict);
+    });
+    world.calm();
+    world
+}
+
+fn attachment(world: &World) -> Option<Attachment> {
+    world.ledger().attachments().next().cloned()
+}
+
+fn running() -> World {
+    let mut world = world();
+    world.step(Step::Add(POD));
+    world.step(Step::Bind(POD));
+    world.pass(1);
+    world
+}
+
+fn change(world: &mut World, change: impl FnOnce(&mut PodEni)) {
+    let mut record = world.record(POD);
+    change(&mut record);
+    world.write_record(POD, Some(record));
+    world.settle();
+}
+
+fn lost(world: &World) -> Vec<String> {
+    let told = world.notices.iter().filter_map(|notice| match notice {
+        Notice::MemberLost(_, why) => Some(why.clone()),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn a_trunk_pod_gets_the_address_of_its_own_eni_and_the_pool_is_left_alone() {
+    let mut world = world();
+    let idle = world.view().idle;
+    world.step(Step::Add(POD));
+    world.pass(5);
+    let view = world.view();
+    assert_eq!((view.trunk_waiting, view.waiting, view.idle), (1, 0, idle));
+    world.step(Step::Bind(POD));
+    world.pass(1);
+    let known = attachment(&world).unwrap();
+    let member = known.member.unwrap();
+    assert_eq!((member.eni.as_str(), member.vlan), ("eni-m24", 124));
+    assert_eq!(world.addresses(POD), ["10.9.0.24".parse().unwrap()].into());
+    let view = world.view();
+    assert_eq!((view.trunk_waiting, view.idle, view.assigned), (0, idle, 0));
+    let trunk = view.enis.iter().find(|eni| eni.trunk).unwrap();
+    assert_eq!(trunk.members.len(), 1);
+    assert_eq!(world.explain(POD).state, PodState::Attached);
+    world.step(Step::Del(POD));
+    world.calm();
+    assert_eq!(attachment(&world), None);
+    world.check_at_rest();
+}
+
+#[test]
+fn an_add_says_what_it_waits_for() {
+    type Change = fn(&mut PodEni);
+    let cases: [(Change, &str); 8] = [
+        (|it| it.phase = Phase::Initial, "has no ENI yet"),
+        (
+            |it| (it.phase, it.message) = (Phase::Binding, "vsw-9 is full".into()),
+            "is Binding: its ENI is on its way to the trunk: vsw-9 is full",
+        ),
+        (|it| it.deleting = true, "is being deleted"),
+        (
+            |it| it.pod = PodUid::new("another").unwrap(),
+            "is of an earlier pod of this name",
+        ),
+        (
+            |it| it.instance = Some(InstanceId::new("i-2").unwrap()),
+            "is bound to instance i-2, and this is i-1",
+        ),
+        (
+            |it| it.trunk = Some(EniId::new("eni-t").unwrap()),
+            "is bound to trunk eni-t, and this node's is eni-2",
+        ),
+        (
+            |it| it.allocations[0].interface = InterfaceName::new("eth1").unwrap(),
+            "has an ENI for eth1 and none for eth0",
+        ),
+        (|it| it.attached.clear(), "names no ENI with a VLAN"),
+    ];
+    for (edit, expected) in cases {
+        let mut world = world();
+        world.step(Step::Bind(POD));
+        change(&mut world, edit);
+        world.step(Step::Add(POD));
+        world.pass(1);
+        let told = world.explain(POD);
+        assert!(
+            told.missing.as_ref().unwrap().contains(expected),
+            "{told:?}"
+        );
+        world.pass(91);
+        let failure = world.failure(POD).expect("the ADD was answered in time");
+        assert!(failure.contains(expected), "{failure}");
+    }
+}
+
+#[test]
+fn without_a_trunk_an_add_says_so() {
+    for (on, expected) in [
+        (true, "supports no trunk"),
+        (false, "enable_eni_trunking is off"),
+    ] {
+        let mut world = World::with(|config| {
+            config.policy.trunk = on.then_some(LocalTraffic::Strict);
+        });
+        world.step(Step::Add(POD));
+        world.pass(91);
+        let failure = world.failure(POD).unwrap();
+        assert!(failure.contains(expected), "{failure}");
+        assert_eq!(world.view().assigned, 0, "no pool address serves it");
+    }
+}
+
+#[test]
+fn a_restart_needs_nobody_to_know_a_trunk_pod() {
+    let mut world = running();
+    let before = attachment(&world);
+    world.cut_off();
+    world.step(Step::Unbind(POD));
+    world.step(Step::Kill);
+    world.pass(5);
+    assert_eq!(attachment(&world), before);
+    world.step(Step::Del(POD));
+    world.pass(5);
+    assert_eq!(attachment(&world), None);
+}
+
+#[test]
+fn another_vlan_is_taken_up_and_what_cuts_a_pod_off_is_said_once() {
+    let mut world = running();
+    change(&mut world, |record| {
+        let attached = record.attached.values_mut().next().unwrap();
+        attached.vlan = Some(9);
+    });
+    let vlan = |world: &World| attachment(world).unwrap().member.unwrap().vlan;
+    assert_eq!((vlan(&world), lost(&world).len()), (9, 0));
+    assert_eq!(world.tags(), [9], "the trunk was set up anew");
+    for phase in [Phase::Detaching, Phase::Unbind] {
+        change(&mut world, |record| record.phase = phase);
+    }
+    let told = lost(&world);
+    assert!(
+        told.len() == 1 && told[0].contains("is Detaching"),
+        "{told:?}"
+    );
+    assert!(attachment(&world).is_some(), "the sandbox is the runtime's");
+    world.step(Step::Bind(POD));
+    world.step(Step::Unbind(POD));
+    world.settle();
+    assert_eq!(lost(&world).len(), 2, "again, after it was well");
+}
+
+#[test]
+fn a_newer_sandbox_waits_until_the_older_has_let_go_of_the_address() {
+    let mut world = running();
+    // The older one is gone from the kernel, and its DEL never comes.
+    world.step(Step::Recreate(POD));
+    world.pass(20);
+    assert_eq!(world.view().trunk_waiting, 1);
+    let told = world.explain(POD).missing.unwrap();
+    assert!(told.contains("is still held by sandbox"), "{told}");
+    world.pass(40);
+    assert_eq!(
+        world.view().trunk_waiting,
+        0,
+        "two looks prove that it is gone"
+    );
+    assert_eq!(world.addresses(POD).len(), 1);
+}
