@@ -141,6 +141,7 @@ fn settings(
                     );
                     notices.config_error(&text);
                 }
+                facts::tell_forbidden_trunk(&settings, notices);
                 let keys = settings.ignored.iter().map(|(key, _)| (*key).to_owned());
                 health.set_ignored(keys.collect());
                 health.set_config_error(None);

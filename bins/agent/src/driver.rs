@@ -112,6 +112,8 @@ pub(crate) struct Driver {
     pub(crate) pods: Arc<Pods>,
     /// What the cluster is to know of the node's trunk.
     pub(crate) trunk: watch::Sender<Seen>,
+    /// The trunk's filters, for what they counted.
+    pub(crate) frames: Arc<datapath::Trunk>,
 }
 
 struct Running {
@@ -198,6 +200,8 @@ impl Running {
             limits: self.driver.card.limits(),
             cloud_failure: node.last_cloud_failure().cloned(),
             notices: self.driver.notices.counts(),
+            // What cannot be read is left out, as there is no trunk.
+            frames: self.driver.frames.counters().ok().flatten(),
         }
     }
 

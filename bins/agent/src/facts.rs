@@ -8,7 +8,7 @@ use std::{
 };
 
 use cloud::{Client, Credentials, Deadline, Keys, Metadata, Source, ecs};
-use engine::node::Config;
+use engine::node::{Config, Policy};
 use model::{InstanceId, InstanceLimits, Mac, RegionId, ZoneId};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,7 @@ use crate::{
     health::Health,
     notices::Notices,
     pods::Pods,
+    privileges::may_load_programs,
 };
 
 /// What asking the cloud for the node's facts may take, each time.
@@ -178,7 +179,20 @@ pub(crate) fn config(settings: &Settings, known: &Known) -> Config {
         idle_max: settings.idle_max,
         cooldown: settings.cooldown,
         mtu: MTU,
-        policy: settings.policy.clone(),
+        policy: Policy {
+            trunk: settings.policy.trunk.filter(|_| may_load_programs()),
+            ..settings.policy.clone()
+        },
+    }
+}
+
+/// Says that a trunk ENI is asked for and this process could not serve by it.
+pub(crate) fn tell_forbidden_trunk(settings: &Settings, notices: &Notices) {
+    if settings.policy.trunk.is_some() && !may_load_programs() {
+        notices.config_error(
+            "eni_conf key enable_eni_trunking is set, but the agent may load no eBPF program, so the \
+             node gets no trunk ENI; apply deploy/overlays/trunk, which gives it capability BPF",
+        );
     }
 }
 
@@ -248,6 +262,7 @@ impl Watch {
         self.compare_fixed(&settings, running.fixed.as_ref(), restart);
         let config = config(&settings, known);
         if running.config != config {
+            tell_forbidden_trunk(&settings, &self.notices);
             let message = Message::Configured(Box::new(config.clone()), known.clone());
             // Refused only when the queue is full; then the next round says it.
             if self.driver.try_send(message).is_ok() {

@@ -10,6 +10,7 @@ mod config;
 mod driver;
 mod dynamic;
 mod facts;
+mod filters;
 mod health;
 mod incumbent;
 mod install;

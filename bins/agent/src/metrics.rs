@@ -3,6 +3,7 @@
 
 use std::{fmt::Write, time::Duration};
 
+use datapath::TrunkCounters;
 use engine::node::View;
 use prometheus_client::{
     encoding::text::encode,
@@ -54,6 +55,7 @@ struct Pool {
     exhausted: Family<Labels, Gauge>,
     trunk_pods: Gauge,
     trunk_waiting: Gauge,
+    frames: Family<Labels, Gauge>,
 }
 
 /// What a node may have: labels of the Go project's gauges.
@@ -167,6 +169,7 @@ impl Metrics {
         self.pool.clear();
         if let Some(seen) = seen {
             self.pool.set(&seen.view, seen.limits);
+            self.pool.set_frames(seen.frames);
             for (reason, count) in &seen.notices {
                 let gauge = self
                     .notices
@@ -246,6 +249,11 @@ impl Pool {
             pool.trunk_waiting.clone(),
         );
         registry.register(
+            "terway_trunk_frames",
+            "Frames at the trunk ENI, by what became of them",
+            pool.frames.clone(),
+        );
+        registry.register(
             "terway_pool_exhausted",
             "1 while the pool cannot grow and does not try",
             pool.exhausted.clone(),
@@ -262,8 +270,26 @@ impl Pool {
             &self.enis,
             &self.addresses,
             &self.exhausted,
+            &self.frames,
         ] {
             family.clear();
+        }
+    }
+
+    fn set_frames(&self, frames: Option<TrunkCounters>) {
+        let Some(frames) = frames else {
+            return;
+        };
+        for (what, count) in [
+            ("tagged", frames.tagged),
+            ("untagged", frames.untagged),
+            ("foreign_source", frames.foreign_source),
+            ("wrong_vlan", frames.wrong_vlan),
+            ("bare", frames.bare),
+            ("refused", frames.refused),
+        ] {
+            let gauge = self.frames.get_or_create(&vec![("what", what.to_owned())]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
@@ -350,6 +376,10 @@ mod tests {
             },
             cloud_failure: None,
             notices: [("Released", 3), ("Defect", 0)].into(),
+            frames: Some(TrunkCounters {
+                wrong_vlan: 4,
+                ..Default::default()
+            }),
         }
     }
 
@@ -370,6 +400,7 @@ mod tests {
             "terway_resource_pool_allocated_count{type=\"LocalIP\"} 1",
             "terway_resource_pool_waiting_count 2",
             "terway_trunk_pods 1",
+            "terway_trunk_frames{what=\"wrong_vlan\"} 4",
             "terway_resource_pool_disposed_count{type=\"LocalIP\"} 3",
             "terway_eniip_factory_eni_count{name=\"eniip\",max_eni=\"7\"} 1",
             "terway_eniip_factory_ip_count{name=\"eniip\",eni=\"eni-1\",max_ip=\"10\"} 2",

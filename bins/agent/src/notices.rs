@@ -263,6 +263,19 @@ impl Notices {
         self.count("ReturnPathRepaired");
     }
 
+    /// Somebody took filters from the trunk ENI, and they were put back.
+    pub(crate) fn trunk_repaired(&self, lacked: &[String]) {
+        tracing::warn!(lacked = lacked.join("; "), "trunk filters repaired");
+        self.count("TrunkRepaired");
+    }
+
+    /// The filters at the trunk ENI cannot be kept.
+    pub(crate) fn trunk_broken(&self, why: &str) {
+        let text = format!("trunk pods of this node have no network: {why}");
+        tracing::error!(text, "trunk filters");
+        self.node("TrunkBroken", text);
+    }
+
     fn count(&self, reason: &'static str) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(reason).or_default() += 1;

@@ -17,6 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use datapath::TrunkCounters;
 use engine::node::{Happening, View};
 use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 
@@ -40,6 +41,8 @@ pub(crate) struct Observation {
     pub(crate) limits: Limits,
     pub(crate) cloud_failure: Option<Happening>,
     pub(crate) notices: BTreeMap<&'static str, u64>,
+    /// Frames at the trunk ENI, if there is one.
+    pub(crate) frames: Option<TrunkCounters>,
 }
 
 /// What the door needs.

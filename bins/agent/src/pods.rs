@@ -260,3 +260,35 @@ fn unreachable_api(pod: &PodKey, why: String) -> Error {
     )
     .with_details(why)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn annotations_say_what_an_add_must_know() {
+        let cases = [
+            (json!({}), (false, false)),
+            (json!({ "k8s.aliyun.com/pod-eni": "true" }), (false, true)),
+            (json!({ "k8s.aliyun.com/pod-eni": "false" }), (false, false)),
+            (
+                json!({ "k8s.aliyun.com/pod-ip-reservation": "1" }),
+                (true, false),
+            ),
+        ];
+        for (annotations, (reserves, trunk)) in cases {
+            let pod = json!({ "metadata": { "name": "web", "namespace": "default", "uid": "u1",
+                "annotations": annotations } });
+            let pod: PartialObjectMeta<Pod> = serde_json::from_value(pod).unwrap();
+            let expected = PodFacts {
+                uid: "u1".into(),
+                owners: Vec::new(),
+                reserves,
+                trunk,
+            };
+            assert_eq!(facts(&pod), Some(expected), "{pod:?}");
+        }
+    }
+}

@@ -18,6 +18,10 @@ use crate::{cause::chain, notices::Notices};
 
 /// The number of CAP_NET_ADMIN (include/uapi/linux/capability.h).
 const CAP_NET_ADMIN: u64 = 12;
+/// The number of CAP_SYS_ADMIN, which stood for CAP_BPF before Linux 5.8.
+const CAP_SYS_ADMIN: u64 = 21;
+/// The number of CAP_BPF.
+const CAP_BPF: u64 = 39;
 
 /// The namespace whose Role counts beside the ClusterRole.
 const NAMESPACE: &str = "kube-system";
@@ -90,16 +94,22 @@ pub(crate) enum CapabilityError {
 
 /// Says at once what would otherwise be a refusal of the kernel at the first pod.
 pub(crate) fn check_capabilities() -> Result<(), CapabilityError> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
-        .ok_or(CapabilityError::Unread)?;
-    match effective & (1 << CAP_NET_ADMIN) {
+    match effective()? & (1 << CAP_NET_ADMIN) {
         0 => Err(CapabilityError::NetAdmin),
         _ => Ok(()),
     }
+}
+
+/// Whether the kernel takes eBPF programs of this process, which a trunk ENI needs.
+pub(crate) fn may_load_programs() -> bool {
+    effective().is_ok_and(|set| set & (1 << CAP_BPF | 1 << CAP_SYS_ADMIN) != 0)
+}
+
+fn effective() -> Result<u64, CapabilityError> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        .ok_or(CapabilityError::Unread)
 }
 
 /// What the cluster does not permit, as it was found last.

@@ -24,7 +24,7 @@ use crate::{
     config::Settings,
     driver::{self, Driver},
     dynamic::Own,
-    facts,
+    facts, filters,
     health::{Health, Part},
     incumbent::{self, Term},
     keeper::Keeper,
@@ -156,11 +156,13 @@ type KernelThreads = (
     mpsc::SyncSender<kernel::Work>,
 );
 
-fn all_kernel_threads(outbox: &mpsc::SyncSender<driver::Message>) -> anyhow::Result<KernelThreads> {
+fn all_kernel_threads(
+    trunk: &Arc<datapath::Trunk>,
+    outbox: &mpsc::SyncSender<driver::Message>,
+) -> anyhow::Result<KernelThreads> {
     let (released, flows) = mpsc::sync_channel(kernel::QUEUE_MAX);
     spawn("flows", move || kernel::forget_flows(&flows))?;
-    let trunk = Arc::new(datapath::Trunk::default());
-    let threads = |name, count| kernel_threads(name, count, &trunk, outbox, &released);
+    let threads = |name, count| kernel_threads(name, count, trunk, outbox, &released);
     let set_up = threads("set-up", 1)?;
     let take_down = threads("take-down", kernel::TAKE_DOWN_THREADS)?;
     Ok((set_up, take_down))
@@ -196,7 +198,10 @@ fn start_driver(
     let node = arguments.node_name.clone();
     let client = facts::client(settings.as_ref(), &known.region, &around.metadata)?;
     let (outbox, inbox) = mpsc::sync_channel(driver::QUEUE_MAX);
-    let (set_up, take_down) = all_kernel_threads(&outbox)?;
+    let frames = Arc::new(datapath::Trunk::default());
+    let (set_up, take_down) = all_kernel_threads(&frames, &outbox)?;
+    let (kept, told) = (Arc::clone(&frames), around.notices.clone());
+    spawn("trunk", move || filters::keep(&kept, &told))?;
     let handle = around.runtime.handle().clone();
     let pods = Arc::new(Pods::new(around.kube.clone(), handle.clone(), node.clone()));
     let watch = facts::Watch {
@@ -238,6 +243,7 @@ fn start_driver(
         card,
         pods: Arc::clone(&pods),
         trunk,
+        frames,
     };
     spawn("driver", move || driver.run())?;
     Ok((outbox, pods))

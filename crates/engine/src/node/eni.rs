@@ -21,6 +21,9 @@ use crate::{
 /// Deletions refused because the ENI is busy before it is detached again.
 const DELETE_TRIES: u32 = 5;
 
+/// Refusals of the kernel to set a link up before pods are served by other ENIs.
+const SET_UP_TRIES: u32 = 3;
+
 /// What is known about an ENI beyond the ledger.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(super) struct EniProgress {
@@ -61,6 +64,13 @@ impl Node {
                 .progress
                 .get(id)
                 .is_some_and(|progress| progress.applied.is_some())
+    }
+
+    /// Whether the kernel refused to set up the ENI's link so often that nobody should wait for it.
+    pub(super) fn stuck(&self, id: &EniId) -> bool {
+        let refused = |it: &EniProgress| it.applied.is_none() && it.failures >= SET_UP_TRIES;
+        let attached = |it: &EniEntry| it.stage == EniStage::Attached;
+        self.ledger.eni(id).is_some_and(attached) && self.progress.get(id).is_some_and(refused)
     }
 
     /// The ENI's link on the node.

@@ -108,7 +108,9 @@ impl Node {
 
     fn explain_attachment(&self, attachment: &Attachment, told: &mut Explanation) {
         told.addresses = attachment.addresses.iter().map(|(_, ip)| *ip).collect();
-        told.eni = Some(attachment.eni.clone());
+        let member = attachment.member.as_ref();
+        told.eni = Some(member.map_or(&attachment.eni, |it| &it.eni).clone());
+        told.missing = self.members.cut_off(&attachment.key).cloned();
         told.since = Some(seconds(attachment.created));
         match self.work.get(&attachment.key) {
             None | Some(Work::Checking { .. }) => {

@@ -5,10 +5,7 @@
 //! the pod's ENI and VLAN stand in the ledger, and nobody need be asked again. Must never make, attach or
 //! delete a member: its life is the control plane's.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use model::{
     AttachmentKey, DualStack, EniId, PodKey, Timestamp,
@@ -33,13 +30,19 @@ pub(super) struct Members {
     /// The PodENIs of this node.
     #[serde(with = "crate::pairs")]
     records: BTreeMap<PodKey, PodEni>,
-    /// Pods that run without their network, of which people were told.
-    lost: BTreeSet<AttachmentKey>,
+    /// Pods that run without their network, and why; people were told.
+    #[serde(with = "crate::pairs")]
+    lost: BTreeMap<AttachmentKey, String>,
 }
 
 impl Members {
     pub(super) fn forget(&mut self, key: &AttachmentKey) {
         self.lost.remove(key);
+    }
+
+    /// Why a pod that stands has no network, if it has none.
+    pub(super) fn cut_off(&self, key: &AttachmentKey) -> Option<&String> {
+        self.lost.get(key)
     }
 }
 
@@ -234,7 +237,8 @@ impl Node {
                 self.set_up_again(&attachment.eni);
             }
             Err(why) => {
-                if self.members.lost.insert(attachment.key.clone()) {
+                let key = attachment.key.clone();
+                if self.members.lost.insert(key, why.clone()).is_none() {
                     self.notice(Notice::MemberLost(attachment.pod.clone(), why));
                 }
             }

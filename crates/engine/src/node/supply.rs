@@ -80,7 +80,7 @@ impl Node {
                     EniStage::Created | EniStage::Attaching | EniStage::Attached
                 )
             });
-            let ours = !self.excluded(&entry.eni);
+            let ours = !self.excluded(&entry.eni) && !self.stuck(&entry.eni);
             coming && staying && ours && entry.unseen == 0 && !self.is_occupied(entry.address)
         });
         asked.saturating_add(u32::try_from(on_the_way.count()).unwrap_or(u32::MAX))
@@ -250,7 +250,7 @@ impl Node {
             .ledger
             .eni(id)
             .is_none_or(|eni| matches!(eni.stage, EniStage::Detaching | EniStage::Deleting));
-        if leaving || self.excluded(id) {
+        if leaving || self.excluded(id) || self.stuck(id) {
             return 0;
         }
         let has = self.ledger.places_of(id);

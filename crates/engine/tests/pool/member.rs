@@ -170,6 +170,8 @@ fn another_vlan_is_taken_up_and_what_cuts_a_pod_off_is_said_once() {
         "{told:?}"
     );
     assert!(attachment(&world).is_some(), "the sandbox is the runtime's");
+    let missing = world.explain(POD).missing;
+    assert!(missing.unwrap().contains("is Unbind"));
     world.step(Step::Bind(POD));
     world.step(Step::Unbind(POD));
     world.settle();

@@ -127,3 +127,15 @@ fn whatever_answer_is_lost_and_wherever_the_agent_dies_there_is_one_trunk() {
         }
     }
 }
+
+#[test]
+fn where_the_kernel_refuses_the_trunk_other_enis_serve_ordinary_pods() {
+    let mut world = world();
+    world.refuse_trunk_filters();
+    world.step(Step::Add(1));
+    world.pass(80);
+    assert_eq!(world.addresses(1).len(), 1, "{:?}", world.view());
+    let view = world.view();
+    let usable: Vec<bool> = view.enis.iter().map(|eni| eni.usable).collect();
+    assert_eq!((view.enis[0].trunk, usable), (true, vec![false, true]));
+}

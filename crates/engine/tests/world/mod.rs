@@ -73,6 +73,7 @@ struct Faults {
     blind: bool,
     list_fails: bool,
     list_empty: bool,
+    filters: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -384,10 +385,15 @@ impl World {
                 .inbox
                 .push_back(Input::Links(self.cloud.links(self.now))),
             Action::ApplyEni(eni, net) => {
+                let refused = self.faults.filters && net.tags.is_some();
                 if let Some(tags) = net.tags {
                     self.tags = tags.iter().map(|tag| tag.vlan).collect();
                 }
-                self.inbox.push_back(Input::EniApplied(eni, Ok(())));
+                let result = match refused {
+                    true => Err("refused".into()),
+                    false => Ok(()),
+                };
+                self.inbox.push_back(Input::EniApplied(eni, result));
             }
             Action::ApplyPod(_, key, net) | Action::CheckPod(_, key, net) => {
                 self.kernel.apply(&key, &net);
@@ -542,6 +548,11 @@ impl World {
 
     pub(crate) fn ledger(&self) -> &Ledger {
         self.node.ledger()
+    }
+
+    /// From now on the kernel takes no filter.
+    pub(crate) fn refuse_trunk_filters(&mut self) {
+        self.faults.filters = true;
     }
 
     /// VLANs the trunk was set up with last.

@@ -1,0 +1,37 @@
+//! Keeps the filters at the trunk ENI: without them trunk pods send under no VLAN and anybody may send to
+//! them.
+//!
+//! What they are and where they hang is the data path's; here is only when to look.
+
+use std::{thread, time::Duration};
+
+use datapath::{Netlink, Trunk};
+
+use crate::{cause::chain, notices::Notices};
+
+/// How often is looked: two filters are read in well under a millisecond, and while one is missing trunk
+/// pods have no network.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Keeps them for ever, from when there is a trunk.
+pub(crate) fn keep(trunk: &Trunk, notices: &Notices) {
+    let mut complaint = String::new();
+    loop {
+        // Opened anew: after a failure nobody knows what the old socket still holds.
+        let kept = Netlink::open().and_then(|mut netlink| trunk.keep(&mut netlink));
+        match kept.map_err(|error| chain(&error)) {
+            Ok(lacked) => {
+                if !lacked.is_empty() {
+                    notices.trunk_repaired(&lacked);
+                }
+                complaint.clear();
+            }
+            Err(why) if why != complaint => {
+                notices.trunk_broken(&why);
+                complaint = why;
+            }
+            Err(_) => {}
+        }
+        thread::sleep(PERIOD);
+    }
+}
