@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use engine::{
     ledger::{Change, EntryKey},
-    node::{Action, CloudAnswer, CloudCall, CloudFault, Input, Leftovers, Node, OpNumber, Reply},
+    node::{
+        Action, CloudAnswer, CloudCall, CloudFault, Input, Leftovers, Node, Notice, OpNumber, Reply,
+    },
 };
 use model::{
     AttachmentKey, EniId, FaultClass, Timestamp,
@@ -125,6 +127,7 @@ impl World {
             let here = &self.nodes[node];
             self.oracle
                 .ledger(machine.ledger(), &here.kernel, &here.config);
+            self.judge_reason(node, &machine);
         }
         self.nodes[node].machine = Some(machine);
         self.schedule_tick(node, deadline);
@@ -200,6 +203,9 @@ impl World {
             }
             Action::Notice(notice) => {
                 self.report.notice(&notice);
+                if let Notice::Exhausted(state) = &notice {
+                    self.nodes[node].ran_out = Some(state.clone());
+                }
                 self.oracle.notice(self.now, &notice);
             }
         }
@@ -395,7 +401,9 @@ impl World {
     /// What is granted under a token that is on no disk any more is known to nobody: a ledger was lost,
     /// or a call of an agent that died arrived after its successor's was refused.
     fn granted(&mut self, sent: &Sent, answer: &CloudAnswer) {
-        let (CloudCall::CreateEni(token, _) | CloudCall::AssignAddresses(token, ..)) = &sent.call
+        let (CloudCall::CreateEni(token, _)
+        | CloudCall::AssignAddresses(token, ..)
+        | CloudCall::AssignPrefixes(token, ..)) = &sent.call
         else {
             return;
         };

@@ -20,8 +20,8 @@ use cloudsim::{
 use engine::node::{CloudAnswer, CloudCall, CloudFault, Interface};
 use ipnet::{IpNet, Ipv4Net};
 use model::{
-    DualStack, Eni, EniId, Exhausted, Family, FaultClass, InstanceId, Ipv4Prefix, Mac, RegionId,
-    Timestamp, VSwitchId, ZoneId,
+    ClientToken, DualStack, Eni, EniId, Exhausted, Family, FaultClass, InstanceId, Ipv4Prefix, Mac,
+    RegionId, Timestamp, VSwitchId, ZoneId,
 };
 
 use crate::schedule::Setup;
@@ -50,6 +50,16 @@ pub(crate) struct Cloud {
     pub(crate) over: Option<String>,
     /// Refusals because a quota of the instance was exceeded.
     pub(crate) quota: Option<String>,
+    /// Actions that are refused for now, and with which code.
+    pub(crate) refused: BTreeMap<String, String>,
+    /// Tokens under which something was granted: asked again, the cloud first looks at those.
+    granted: BTreeSet<ClientToken>,
+    /// The call under way is one of those.
+    repeats: bool,
+    /// Every class of refusal there was.
+    pub(crate) said: BTreeSet<FaultClass>,
+    /// Whether a vSwitch of the pools ever showed no free address.
+    pub(crate) was_full: bool,
     /// What every token was used for.
     tokens: BTreeMap<String, String>,
     /// What never changes about an interface: asking again would only cost time.
@@ -107,10 +117,38 @@ impl Cloud {
             throttled: 0,
             over: None,
             quota: None,
+            refused: BTreeMap::new(),
+            granted: BTreeSet::new(),
+            repeats: false,
+            said: BTreeSet::new(),
+            was_full: false,
             tokens: BTreeMap::new(),
             settled: BTreeMap::new(),
             token_twice: None,
         })
+    }
+
+    /// Refuses an action with `code`, or not any more.
+    pub(crate) fn refuse(&mut self, action: String, code: Option<String>) {
+        match code {
+            Some(code) => self.refused.insert(action, code),
+            None => self.refused.remove(&action),
+        };
+    }
+
+    /// Prefixes that each vSwitch of the pools can still give.
+    pub(crate) fn spare_prefixes(&self) -> BTreeMap<VSwitchId, usize> {
+        let pool = self.vswitches.len().saturating_sub(1);
+        let specs = self.region.config().vswitches.iter().take(pool);
+        let mut left: BTreeMap<VSwitchId, usize> = specs
+            .map(|spec| (spec.id.clone(), spec.reserved.len()))
+            .collect();
+        for eni in self.region.snapshot().enis {
+            if let Some(left) = left.get_mut(&eni.vswitch) {
+                *left = left.saturating_sub(eni.prefixes.len());
+            }
+        }
+        left
     }
 
     /// The vSwitches pods' addresses may come from.
@@ -140,8 +178,29 @@ impl Cloud {
         Ok(self.region.run_instance(now, spec)?)
     }
 
-    /// Carries out what the machine asks for, as the agent does.
+    /// Carries out what the machine asks for.
     pub(crate) fn carry_out(
+        &mut self,
+        now: Timestamp,
+        instance: &InstanceId,
+        call: &CloudCall,
+    ) -> Result<CloudAnswer, CloudFault> {
+        let token = match call {
+            CloudCall::CreateEni(token, _)
+            | CloudCall::AssignAddresses(token, ..)
+            | CloudCall::AssignPrefixes(token, ..) => Some(token),
+            _ => None,
+        };
+        self.repeats = token.is_some_and(|token| self.granted.contains(token));
+        let result = self.dispatch(now, instance, call);
+        if let (Some(token), Ok(_)) = (token, &result) {
+            self.granted.insert(token.clone());
+        }
+        result
+    }
+
+    /// As the agent does.
+    fn dispatch(
         &mut self,
         now: Timestamp,
         instance: &InstanceId,
@@ -231,6 +290,7 @@ impl Cloud {
                 for id in ids {
                     found.extend(self.one(now, &vpc::DescribeVSwitches { id })?);
                 }
+                self.was_full |= found.iter().any(|it| it.available_addresses == 0);
                 Ok(CloudAnswer::VSwitches(found))
             }
         }
@@ -271,25 +331,38 @@ impl Cloud {
     }
 
     fn one<C: Call>(&mut self, now: Timestamp, call: &C) -> Result<C::Output, CloudFault> {
-        let fault = |class, text: &str| CloudFault {
+        let result = self.ask(now, call).map_err(|(class, text)| CloudFault {
             class,
             text: format!("{}: {text}", C::ACTION),
-        };
+        });
+        if let Err(fault) = &result {
+            self.said.insert(fault.class);
+        }
+        result
+    }
+
+    fn ask<C: Call>(
+        &mut self,
+        now: Timestamp,
+        call: &C,
+    ) -> Result<C::Output, (FaultClass, String)> {
         call.check()
-            .map_err(|error| fault(FaultClass::Invalid, &error.to_string()))?;
+            .map_err(|error| (FaultClass::Invalid, error.to_string()))?;
         *self.calls.entry(C::ACTION).or_default() += 1;
         if !self.admit(now, C::ACTION) {
-            return Err(fault(classify("Throttling", 400), "the minute is full"));
+            return Err((classify("Throttling", 400), "the minute is full".into()));
+        }
+        if let Some(code) = self.refused.get(C::ACTION).filter(|_| !self.repeats) {
+            return Err((classify(code, 403), code.clone()));
         }
         let request = self.request(now, call);
         let answer = self.region.handle(now, &request);
-        decode(call, &answer).map_err(|(class, text)| {
+        decode(call, &answer).inspect_err(|(class, text)| {
             if let FaultClass::Exhausted(Exhausted::EniPerInstance | Exhausted::AddressPerEni) =
                 class
             {
                 self.quota = Some(text.clone());
             }
-            fault(class, &text)
         })
     }
 

@@ -10,6 +10,7 @@ mod kernel;
 mod node;
 mod oracle;
 mod plan;
+mod reasons;
 mod report;
 mod rest;
 mod runtime;

@@ -8,8 +8,10 @@ use std::{
 };
 
 use engine::{
-    ledger::{Change, Entry, EntryKey, Ledger},
-    node::{CloudCall, Config, Node, OpNumber, Policy, PrefixPolicy},
+    ledger::{Change, Entry, EntryKey, IntentCall, Ledger},
+    node::{
+        CloudCall, Config, EniPolicy, Exhaustion, Node, OpNumber, Policy, PrefixPolicy, Reclaim,
+    },
 };
 use model::{ClientToken, EniId, Timestamp};
 
@@ -54,6 +56,8 @@ pub(crate) struct SimNode {
     pub(crate) ticks: (u64, u32),
     /// Calls to the cloud that do not give back, for the figures of a node at rest.
     pub(crate) calls: u64,
+    /// What people were just told has run out.
+    pub(crate) ran_out: Option<Exhaustion>,
 }
 
 impl SimNode {
@@ -80,10 +84,7 @@ impl SimNode {
             idle_max: setup.idle_max,
             cooldown: Duration::from_secs(setup.cooldown),
             mtu: 1500,
-            policy: Policy {
-                prefixes: setup.prefixes.map(|_| PrefixPolicy { least: 0 }),
-                ..Policy::default()
-            },
+            policy: policy(setup),
         };
         Ok(Self {
             config,
@@ -103,6 +104,7 @@ impl SimNode {
             link_delay: Duration::ZERO,
             ticks: (0, 0),
             calls: 0,
+            ran_out: None,
         })
     }
 
@@ -138,6 +140,26 @@ impl SimNode {
         }
         self.crash = None;
         Some(down)
+    }
+}
+
+fn policy(setup: &Setup) -> Policy {
+    let enis = match setup.spread {
+        true => EniPolicy::LeastIps,
+        false => EniPolicy::MostIps,
+    };
+    // Batches as small as they come, so that one never does for a prefix by chance.
+    let reclaim = setup.reclaim.map(|seconds| Reclaim {
+        after: Duration::from_secs(seconds),
+        batch: 5,
+        interval: Duration::from_secs(60),
+        jitter_per_mille: 100,
+    });
+    Policy {
+        enis,
+        prefixes: setup.prefixes.map(|_| PrefixPolicy { least: setup.least }),
+        reclaim,
+        ..Policy::default()
     }
 }
 
@@ -184,6 +206,16 @@ impl Disk {
             Some(Entry::Address(entry)) => Some(&entry.eni),
             _ => None,
         }
+    }
+
+    /// Whether one more ENI could be asked for by a node that may have `most`.
+    pub(crate) fn eni_to_come(&self, most: u32) -> bool {
+        let mut rows = self.rows.values();
+        let enis = rows.clone().filter(|row| matches!(row, Entry::Eni(_)));
+        let creating = rows.any(
+            |row| matches!(row, Entry::Intent(it) if matches!(it.call, IntentCall::CreateEni(_))),
+        );
+        !creating && enis.count() < most as usize
     }
 
     pub(crate) fn has_intent(&self, token: &ClientToken) -> bool {

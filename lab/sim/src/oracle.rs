@@ -10,7 +10,7 @@ use std::{
 use cloudsim::Effect;
 use engine::{
     ledger::{AddressState, Change, EntryKey, Intent, IntentCall, Ledger},
-    node::{Api, Attached, CloudCall, Config, Notice},
+    node::{Api, Attached, CloudCall, Config, EniPolicy, Notice},
 };
 use model::{AttachmentKey, EniId, InstanceId, PodKey, Timestamp};
 
@@ -263,6 +263,14 @@ impl Oracle {
                 self.fail("a throttled API rests", text);
             }
         }
+        let grows = matches!(
+            call,
+            CloudCall::AssignAddresses(..) | CloudCall::AssignPrefixes(..)
+        );
+        let spread = config.policy.enis == EniPolicy::LeastIps;
+        if grows && spread && self.untroubled() && disk.eni_to_come(config.enis_max) {
+            self.fail("a new ENI comes first", format!("{call:?}"));
+        }
         let enis: Vec<&EniId> = match call {
             CloudCall::CreateEni(token, _)
             | CloudCall::AssignAddresses(token, ..)
@@ -376,6 +384,11 @@ impl Oracle {
         }
     }
 
+    /// Whether nothing ever went wrong and there is room for everybody.
+    fn untroubled(&self) -> bool {
+        self.last_fault.is_none() && self.roomy
+    }
+
     pub(crate) fn notice(&mut self, now: Timestamp, notice: &Notice) {
         let quiet = self.last_fault.is_none_or(|at| now.since(at) > AFTERMATH);
         match notice {
@@ -383,9 +396,7 @@ impl Oracle {
             Notice::KernelFailed(_) | Notice::AddressLost(..) if quiet => {
                 self.fail("no error while nothing is wrong", format!("{notice:?}"));
             }
-            Notice::CloudFailed(_) | Notice::TimedOut(..)
-                if self.last_fault.is_none() && self.roomy =>
-            {
+            Notice::CloudFailed(_) | Notice::TimedOut(..) if self.untroubled() => {
                 self.fail(
                     "no complaint in a world without faults",
                     format!("{notice:?}"),

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Kinds of trouble a seed may choose from: see `trouble`.
-const KINDS: u64 = 22;
+const KINDS: u64 = 23;
 
 /// Prefixes for two nodes with five pods and at most 19 idle addresses each, while as many again rest:
 /// three each, and as many for chance.
@@ -83,7 +83,8 @@ fn setup(seed: u64, minutes: u64, calm: bool, chance: &mut Chance) -> Setup {
             24
         }
     };
-    let prefixes = prefixes(seed, calm);
+    let (prefixes, least) = prefixes(seed, calm);
+    let (spread, reclaim) = habits(seed);
     // More than one prefix at first, so that one may go when the pool's size changes.
     let prefixed = prefixes.map_or(0, |_| Ipv4Prefix::ADDRESSES);
     let idle_min = u32::try_from(chance.below(4)).unwrap_or(0) + prefixed;
@@ -92,6 +93,9 @@ fn setup(seed: u64, minutes: u64, calm: bool, chance: &mut Chance) -> Setup {
         nodes: 1 + below(chance, 2),
         instance_type: if calm { "ecs.g7.xlarge" } else { instance_type }.into(),
         prefixes,
+        least,
+        spread,
+        reclaim,
         vswitches: (0..1 + chance.below(2)).map(|_| bits(chance)).collect(),
         idle_min,
         idle_max: idle_min + u32::try_from(chance.below(5)).unwrap_or(0),
@@ -109,13 +113,26 @@ fn setup(seed: u64, minutes: u64, calm: bool, chance: &mut Chance) -> Setup {
     }
 }
 
-/// One world in four grows by prefixes, of which there may be few. Its own chance, so that the others
-/// are what they were before there were prefixes.
-fn prefixes(seed: u64, calm: bool) -> Option<u8> {
+/// One world in four grows by prefixes, of which there may be few, and every second of them is to have
+/// some at least. Its own chance, so that the others are what they were before there were prefixes.
+fn prefixes(seed: u64, calm: bool) -> (Option<u8>, u32) {
     let mut chance = Chance::new(!seed);
     let few = u8::try_from(chance.below(5)).unwrap_or(0);
     let few = if calm { ENOUGH_PREFIXES } else { few };
-    (chance.below(4) == 0).then_some(few)
+    let prefixes = (chance.below(4) == 0).then_some(few);
+    let least = u32::try_from(chance.below(6))
+        .unwrap_or(0)
+        .saturating_sub(2);
+    (prefixes, prefixes.map_or(0, |_| least))
+}
+
+/// Whether new ENIs come before more addresses, and after how many seconds idle addresses go back: each
+/// in one world of four, likewise by its own chance.
+fn habits(seed: u64) -> (bool, Option<u64>) {
+    let mut chance = Chance::new(seed ^ 0x5ca1_ab1e);
+    let after = 30 + chance.below(600);
+    let reclaims = chance.below(4) == 0;
+    (chance.below(4) == 0, reclaims.then_some(after))
 }
 
 /// Everyday life of pods, with the misbehaviour of runtimes where this seed has it.
@@ -249,8 +266,24 @@ fn trouble(kind: u64, node: usize, pod: u16, chance: &mut Chance) -> Step {
             node,
             i64::try_from(chance.below(240_000)).unwrap_or(0) - 120_000,
         ),
+        22 => refusal(chance),
         _ => Step::Gc(node),
     }
+}
+
+/// Quotas and permissions end and come back.
+fn refusal(chance: &mut Chance) -> Step {
+    let codes = [
+        "MaxEniCountExceeded",
+        "SecurityGroupInstanceLimitExceed",
+        "Forbidden.RAM",
+        "InvalidSecurityGroupId.NotFound",
+        "Throttling.User",
+    ];
+    let growing = ["CreateNetworkInterface", "AssignPrivateIpAddresses"];
+    let action = growing.get(below(chance, 2)).copied().unwrap_or_default();
+    let code = codes.get(below(chance, codes.len() * 2));
+    Step::Refuse(action.to_owned(), code.map(|code| (*code).to_owned()))
 }
 
 fn action(chance: &mut Chance) -> Option<String> {

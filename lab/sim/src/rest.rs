@@ -23,6 +23,10 @@ const BOUND: Duration = Duration::from_secs(45 * 60);
 const STAY: Duration = Duration::from_secs(60 * 60);
 /// Calls a node may make in an hour at rest: the goal. Four are the inventory's.
 const CALLS_AT_REST: u64 = 6;
+/// What one whose configuration wants more prefixes than there are may make beside in its first hour: each
+/// of two vSwitches is asked for several and for one, and again after 1, 3, 7, 15 and 31 minutes; before
+/// some of these both are looked at.
+const CALLS_FOR_PREFIXES: u64 = 20;
 
 /// What is looked at.
 #[derive(Debug, Clone)]
@@ -33,9 +37,15 @@ pub(crate) enum Rest {
     Staying(Vec<u64>),
 }
 
+/// Prefixes the node holds.
+fn prefixes_held(ledger: &Ledger) -> u32 {
+    let held = ledger.enis().map(|eni| ledger.prefixes_of(&eni.id).len());
+    u32::try_from(held.sum::<usize>()).unwrap_or(u32::MAX)
+}
+
 /// Whether some of `excess` idle addresses could go back: single ones, or a prefix that is idle as a
-/// whole and not larger than that.
-fn may_go(ledger: &Ledger, excess: u32, occupied: &BTreeSet<IpAddr>) -> bool {
+/// whole, not larger than that, and not one of the `least` the node is to have.
+fn may_go(ledger: &Ledger, excess: u32, least: u32, occupied: &BTreeSet<IpAddr>) -> bool {
     // Nothing rests any more when this is asked. A pod may hold an address that a lost ledger forgot.
     let idle = |entry: &AddressEntry| {
         let free = matches!(
@@ -52,7 +62,7 @@ fn may_go(ledger: &Ledger, excess: u32, occupied: &BTreeSet<IpAddr>) -> bool {
             .all(|address| ledger.address(address).is_some_and(idle))
     });
     ledger.addresses().any(|entry| single(entry) && idle(entry))
-        || (whole && excess >= Ipv4Prefix::ADDRESSES)
+        || (whole && excess >= Ipv4Prefix::ADDRESSES && prefixes_held(ledger) > least)
 }
 
 impl World {
@@ -60,6 +70,7 @@ impl World {
     pub(crate) fn calm(&mut self) {
         self.log(|| "calm".into());
         self.cloud.region.clear_faults();
+        self.cloud.refused.clear();
         self.cloud.tenants = 0;
         self.outage = self.now;
         self.lag(Duration::ZERO, Duration::ZERO);
@@ -118,7 +129,12 @@ impl World {
                 .pods
                 .values()
                 .any(|pod| pod.wanted && pod.sandbox.is_none());
-            if made > CALLS_AT_REST && !starving && !self.short(node) {
+            let lacking = node.machine.as_ref().is_some_and(|machine| {
+                let least = node.config.policy.prefixes.map_or(0, |it| it.least);
+                prefixes_held(machine.ledger()) < least
+            });
+            let most = CALLS_AT_REST + u64::from(lacking) * CALLS_FOR_PREFIXES;
+            if made > most && !starving && !self.short(node) {
                 let text = format!("node {number} made {made} calls in an hour at rest");
                 self.oracle.fail("few calls at rest", text);
             }
@@ -197,9 +213,17 @@ impl World {
         if view.idle < min && !self.short(node) {
             return Some(format!("{} idle of at least {min}", view.idle));
         }
+        let policy = &node.config.policy;
+        let least = policy.prefixes.map_or(0, |it| it.least);
+        let held = prefixes_held(ledger);
+        if held < least && self.prefix_to_be_had(node, ledger) {
+            return Some(format!("{held} prefixes of at least {least}"));
+        }
+        // What nobody used for long goes back as well, where that is configured.
+        let max = policy.reclaim.map_or(max.max(min), |_| min);
         // A primary address goes back with its ENI only.
-        let excess = view.idle.saturating_sub(max.max(min));
-        if excess > enis && may_go(ledger, excess, &node.kernel.occupied()) {
+        let excess = view.idle.saturating_sub(max);
+        if excess > enis && may_go(ledger, excess, least, &node.kernel.occupied()) {
             return Some(format!("{} idle of at most {max}", view.idle));
         }
         let released =
@@ -210,6 +234,17 @@ impl World {
             .addresses()
             .find(|entry| released(&entry.state) || entry.unseen > 0 || waits(entry));
         entry.map(|entry| format!("an address is on its way: {entry:?}"))
+    }
+
+    /// Whether some vSwitch has a block for a prefix that an ENI of the node could take.
+    fn prefix_to_be_had(&self, node: &SimNode, ledger: &Ledger) -> bool {
+        let mut spare = self.cloud.spare_prefixes();
+        spare.retain(|_, left| *left > 0);
+        let places = node.config.limits.ipv4_per_eni;
+        let on_eni = |id: &EniId| ledger.places_of(id) < places;
+        let new_eni = ledger.enis().count() < node.config.enis_max as usize;
+        let takes = |id: &EniId, vswitch| on_eni(id) && spare.contains_key(vswitch);
+        (new_eni && !spare.is_empty()) || ledger.enis().any(|eni| takes(&eni.id, &eni.vswitch))
     }
 
     /// Whether the node cannot have more addresses than it has.

@@ -99,6 +99,20 @@ impl Runtime {
             .map(|sandbox| &sandbox.key)
     }
 
+    /// Pods whose ADD has reached the agent and is not answered.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = u16> {
+        let arrived = self.asked.iter().filter(|(number, _)| {
+            let parked = self.parked.iter().any(|(parked, _)| parked == *number);
+            !parked
+        });
+        arrived.filter_map(|(_, asked)| match asked {
+            Asked::Add {
+                pod, again: false, ..
+            } => Some(*pod),
+            _ => None,
+        })
+    }
+
     /// Whether the agent was told that a sandbox is deleted after the ADD of it began.
     pub(crate) fn is_deleted(&self, asked: &Asked) -> bool {
         let Asked::Add { key, started, .. } = asked else {
@@ -498,11 +512,9 @@ impl World {
             }
             self.ask_del(node, key, started);
         }
-        // Settling those may have been the death of it.
-        if self.nodes[node].machine.is_none() {
-            return;
-        }
-        for (_, input) in std::mem::take(&mut self.nodes[node].runtime.parked) {
+        // Settling any of those may be the death of it.
+        while self.nodes[node].machine.is_some() && !self.nodes[node].runtime.parked.is_empty() {
+            let (_, input) = self.nodes[node].runtime.parked.remove(0);
             self.feed(node, input);
         }
     }

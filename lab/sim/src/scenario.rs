@@ -1,7 +1,10 @@
 //! The failures that every such system has had, one named scenario each; `docs/simulator.md` has the
 //! list they come from. What must hold is what always must hold, so a scenario is nothing but steps.
 
+mod exhaustion;
+
 use cloudsim::CallFault;
+use engine::node::ExhaustionKind;
 
 use crate::schedule::{AddQuirk, CrashPoint, DelQuirk, Fate, Planned, Schedule, Setup, Step};
 
@@ -93,6 +96,7 @@ pub fn all() -> Vec<Schedule> {
     list.extend(cloud());
     list.extend(nodes());
     list.extend(prefixes());
+    list.extend(exhaustion::all());
     list
 }
 
@@ -392,10 +396,16 @@ fn prefixes() -> Vec<Schedule> {
             with(pods(SECOND, 40), gone(MINUTE, 39)),
             with(
                 (0..20).map(|pod| (10 * MINUTE + 40, create(pod))).collect(),
-                [(
-                    10 * MINUTE + 50,
-                    Step::Crash(0, CrashPoint::AfterCall(0), 300),
-                )],
+                [
+                    (
+                        20 * SECOND,
+                        Step::Explain(0, ExhaustionKind::Prefix, "enable_ip_prefix".into()),
+                    ),
+                    (
+                        10 * MINUTE + 50,
+                        Step::Crash(0, CrashPoint::AfterCall(0), 300),
+                    ),
+                ],
             ),
         ),
     )]

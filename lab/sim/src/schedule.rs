@@ -2,6 +2,7 @@
 //! in a run stands here, so that a run can be written down, cut shorter and run again.
 
 use cloudsim::CallFault;
+use engine::node::ExhaustionKind;
 use serde::{Deserialize, Serialize};
 
 /// A run.
@@ -32,6 +33,15 @@ pub struct Setup {
     /// Prefixes in the reserved blocks of each vSwitch, when the pools grow by prefixes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefixes: Option<u8>,
+    /// Prefixes each node has at least.
+    #[serde(default)]
+    pub least: u32,
+    /// A new ENI comes before more addresses on those there are (`least_ips`).
+    #[serde(default)]
+    pub spread: bool,
+    /// Seconds after which idle addresses above `min_pool_size` go back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reclaim: Option<u64>,
     /// `min_pool_size`.
     pub idle_min: u32,
     /// `max_pool_size`.
@@ -56,6 +66,9 @@ impl Default for Setup {
             instance_type: "ecs.g7.large".into(),
             vswitches: vec![24, 24],
             prefixes: None,
+            least: 0,
+            spread: false,
+            reclaim: None,
             idle_min: 2,
             idle_max: 4,
             cooldown: 60,
@@ -177,6 +190,8 @@ pub enum Step {
     DiskFull(usize, u8),
     /// The next calls of an action go wrong in the cloud.
     Calls(Option<String>, u8, CallFault),
+    /// From now on an action is refused with this code, or not any more.
+    Refuse(String, Option<String>),
     /// What becomes of the next call of a node.
     Answer(usize, Fate),
     /// Nothing reaches the cloud for that many milliseconds.
@@ -205,6 +220,8 @@ pub enum Step {
     Clock(usize, i64),
     /// The pool's bounds change.
     Pool(usize, u32, u32),
+    /// Somebody asks why pods of a node wait: this ran out, and the reason names this.
+    Explain(usize, ExhaustionKind, String),
 }
 
 impl Step {
@@ -216,7 +233,8 @@ impl Step {
             | Step::Finish(..)
             | Step::Check(..)
             | Step::Gc(_)
-            | Step::Pool(..) => return None,
+            | Step::Pool(..)
+            | Step::Explain(..) => return None,
             Step::Create(_, _, AddQuirk::OtherPod) => "ADD for another pod",
             Step::Create(_, _, AddQuirk::Refused) => "ADD refused",
             Step::Create(_, _, AddQuirk::Twice) => "ADD twice",
@@ -236,6 +254,7 @@ impl Step {
             Step::Calls(_, _, CallFault::ServerError | CallFault::ServerErrorAfter) => "call 5xx",
             Step::Calls(_, _, CallFault::LoseAnswer | CallFault::CutAnswer) => "answer cut",
             Step::Calls(_, _, CallFault::EmptyList) => "empty describe",
+            Step::Refuse(..) => "call refused",
             Step::Answer(_, Fate::NeverSent) => "call lost",
             Step::Answer(_, Fate::AnswerLost) => "answer lost",
             Step::Answer(_, Fate::CallLate(_)) => "call late",

@@ -38,6 +38,8 @@ impl World {
                     .region
                     .inject(Fault::Calls { action, times, how });
             }
+            Step::Refuse(action, code) => self.cloud.refuse(action, code),
+            Step::Explain(node, kind, named) => self.ask_why(self.at(node), kind, &named),
             Step::Answer(node, fate) => self.node(node).fates.push_back(fate),
             Step::Outage(length) => self.outage = self.now.after(millis(length)),
             Step::Lag(describe, metadata) => {

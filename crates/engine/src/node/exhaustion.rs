@@ -202,9 +202,9 @@ impl Node {
         }
     }
 
-    /// Whether a pod waits, or fewer addresses are idle than should be.
+    /// Whether a pod waits, or there is less than should be.
     fn needs(&self, now: Timestamp) -> bool {
-        self.waiting_count() > 0 || self.idle(now) < self.idle_floor()
+        self.waiting_count() > 0 || self.idle(now) < self.idle_floor() || self.wants_prefixes(now)
     }
 
     /// Why the pool cannot grow though it should, if it cannot.

@@ -225,7 +225,7 @@ impl Node {
     }
 
     /// The vSwitch a call asks.
-    fn asks(&self, call: &IntentCall) -> Option<VSwitchId> {
+    pub(super) fn asks(&self, call: &IntentCall) -> Option<VSwitchId> {
         match call {
             IntentCall::CreateEni(create) => Some(create.vswitch.clone()),
             IntentCall::AssignAddresses { eni, .. } | IntentCall::AssignPrefixes { eni, .. } => {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Node,
     budget::Api,
-    exhaustion::{Exhaustion, ExhaustionKind},
+    exhaustion::{Exhaustion, ExhaustionKind, Way},
     history::seconds,
 };
 use crate::{
@@ -25,10 +25,12 @@ use crate::{
 pub(super) const CALL_MAX: u32 = 10;
 
 /// How long a vSwitch without a block is not asked for one: somebody must give a prefix back or reserve
-/// another block, which takes minutes, and single addresses serve meanwhile.
+/// another block, which takes minutes, and single addresses serve meanwhile. A node that is to have more
+/// prefixes than there are asks for ever: within an hour at the most, so that each vSwitch costs it one
+/// call an hour, or two with the random part of a rest.
 const NO_BLOCK: Backoff = Backoff {
     first: Duration::from_secs(60),
-    longest: Duration::from_secs(600),
+    longest: Duration::from_secs(3600),
 };
 
 /// What is known about the reserved blocks of vSwitches, which no call describes.
@@ -89,8 +91,18 @@ impl Node {
         if state.is_some_and(|state| state.until > now) {
             return 0;
         }
+        // What had none left is asked for one, once.
+        let on_trial = state.is_some_and(|state| state.refusals > 0);
+        if on_trial && self.asked_for_prefixes(vswitch) {
+            return 0;
+        }
         let most = state.and_then(|state| state.most).unwrap_or(CALL_MAX);
         wanted.min(most).min(CALL_MAX)
+    }
+
+    fn asked_for_prefixes(&self, vswitch: &VSwitchId) -> bool {
+        let mut open = self.ledger.intents().map(|intent| &intent.call);
+        open.any(|call| call.prefixes() > 0 && self.asks(call).as_ref() == Some(vswitch))
     }
 
     /// Asks for prefixes on an ENI that may have some right now.
@@ -107,20 +119,32 @@ impl Node {
         }
     }
 
-    /// Prefixes below the least the node is to have, if any vSwitch may give one.
+    /// Prefixes to ask for now because the node has fewer than its least.
     pub(super) fn prefixes_lacking(&self, now: Timestamp) -> u32 {
+        let asked: u32 = self.ledger.intents().map(|it| it.call.prefixes()).sum();
+        let lacking = self.prefixes_below_least(now, |way| !self.stops.closed(way, now));
+        lacking.saturating_sub(asked)
+    }
+
+    /// Whether the node has fewer prefixes than its least though some vSwitch may give one, asked for or
+    /// not, and whatever stands in the way.
+    pub(super) fn wants_prefixes(&self, now: Timestamp) -> bool {
+        self.prefixes_below_least(now, |_| true) > 0
+    }
+
+    fn prefixes_below_least(&self, now: Timestamp, open: impl Fn(Way) -> bool) -> u32 {
         let Some(policy) = self.config.policy.prefixes else {
             return 0;
         };
-        let asked: u32 = self.ledger.intents().map(|it| it.call.prefixes()).sum();
-        let lacking = policy.least.saturating_sub(self.prefixes_held() + asked);
+        let lacking = policy.least.saturating_sub(self.prefixes_held());
         let may_give = |vswitch: &VSwitchId| self.blocks_left(now, vswitch, 1) > 0;
-        let on_eni = self
-            .ledger
-            .enis()
-            .any(|eni| self.lacks(&eni.id) > 0 && may_give(&eni.vswitch));
-        let enis = u32::try_from(self.ledger.enis().count()).unwrap_or(u32::MAX);
-        let on_new = enis < self.config.enis_max && self.config.vswitches.iter().any(may_give);
+        let mut enis = self.ledger.enis();
+        let on_eni = open(Way::Addresses)
+            && enis.any(|eni| self.lacks(&eni.id) > 0 && may_give(&eni.vswitch));
+        let count = u32::try_from(self.ledger.enis().count()).unwrap_or(u32::MAX);
+        let on_new = open(Way::NewEni)
+            && count < self.config.enis_max
+            && self.config.vswitches.iter().any(may_give);
         if on_eni || on_new { lacking } else { 0 }
     }
 
@@ -166,7 +190,7 @@ impl Node {
             return;
         }
         *state = State {
-            most: None,
+            most: Some(1),
             refusals,
             until: now.after(wait),
             reason: reason.to_owned(),

@@ -35,11 +35,15 @@ impl Node {
             prefixes: self.prefixes_lacking(now),
         };
         let trunk = self.trunk_due(now);
+        // Prefixes that lack are no reason to keep single addresses nobody needs.
+        match need.addresses {
+            0 if !trunk => self.plan_surplus(now),
+            _ => self.surplus.forget(),
+        }
         if need.in_prefixes() == 0 && !trunk {
             self.missing_since = None;
-            return self.plan_surplus(now);
+            return;
         }
-        self.surplus.forget();
         let since = *self.missing_since.get_or_insert(now);
         if trunk || missing >= ASSIGN_MAX || now.since(since) >= GATHER {
             self.grow(now, need);

@@ -164,6 +164,33 @@ fn the_least_asks_for_no_single_address_where_no_block_is_left() {
 }
 
 #[test]
+fn a_least_that_is_refused_is_said_and_keeps_no_single_address() {
+    let mut world = world(0, 0);
+    add(&mut world, 0..20);
+    world.pass(30);
+    let single = world.view().assigned + world.view().idle;
+    assert_eq!(prefixes(&world), 0);
+    world.cloud().reserve("vsw-1", 20);
+    world.cloud().refuse(FaultClass::Denied);
+    world.configure(|config| config.policy.prefixes = Some(PrefixPolicy { least: 2 }));
+    for pod in 0..20 {
+        world.step(Step::Del(pod));
+    }
+    let growing = [Api::CreateNetworkInterface, Api::AssignPrivateIpAddresses];
+    let before = world.cloud().called(&growing);
+    world.pass(1800);
+    let state = world.view().exhausted.expect("prefixes are wanted");
+    assert_eq!(state.kind, ExhaustionKind::Denied);
+    assert!(world.view().idle < single, "{:?}", world.view());
+    let calls = world.cloud().called(&growing) - before;
+    // Both ways rest 30, 60, 120, 240 and then 300 s, less a quarter at the most: 13 tries each.
+    assert!(calls <= 26, "{calls} calls");
+    world.cloud().refuse(None);
+    world.pass(400);
+    assert_eq!(prefixes(&world), 2, "{:?}", world.view());
+}
+
+#[test]
 fn where_metadata_does_not_speak_of_prefixes_the_clouds_list_counts() {
     let mut world = world(20, 0);
     world.cloud().shows_prefixes = false;
