@@ -95,12 +95,15 @@ const TIERS: [Tier; 7] = [
 ];
 
 /// Packages whose tests need neither root nor the network.
-const PURE: [&str; 9] = [
+const PURE: [&str; 12] = [
     "terway-model",
     "terway-engine",
     "terway-wire",
     "terway-cloud",
+    "terway-crd",
+    "terway-herald",
     "terwayd",
+    "terway-controlplane",
     "terway-cni",
     "terway-cli",
     "terway-probe",

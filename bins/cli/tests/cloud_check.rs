@@ -258,12 +258,14 @@ async fn make(lab: &Lab, number: u32, tags: &[(&str, &str)]) {
     let call = cloud::ecs::CreateNetworkInterface {
         vswitch: VSwitchId::new("vsw-bp1labh").unwrap(),
         security_groups: vec![SecurityGroupId::new("sg-bp1lab").unwrap()],
+        primary_address: None,
         secondary_address_count: 0,
         ipv4_prefix_count: 0,
         description: "of somebody".into(),
         tags: tags.iter().map(owned).collect(),
         resource_group: None,
         kind: cloud::ecs::NewEniKind::Secondary,
+        delete_on_release: true,
         token: ClientToken::new(format!("test-{number}")).unwrap(),
     };
     client

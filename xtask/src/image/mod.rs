@@ -49,7 +49,7 @@ struct Spec {
 }
 
 /// What ships, and what the lab's pods are made of.
-const IMAGES: [Spec; 2] = [
+const IMAGES: [Spec; 3] = [
     Spec {
         title: "terway",
         programs: &[
@@ -59,6 +59,13 @@ const IMAGES: [Spec; 2] = [
         ],
         entrypoint: &[],
         command: &["terwayd"],
+        roots: true,
+    },
+    Spec {
+        title: "controlplane",
+        programs: &[("terway-controlplane", "terway-controlplane")],
+        entrypoint: &[],
+        command: &["terway-controlplane"],
         roots: true,
     },
     Spec {

@@ -114,12 +114,14 @@ fn creation(plan: &Plan, run: &str) -> Option<CreateNetworkInterface> {
     Some(CreateNetworkInterface {
         vswitch: plan.vswitch.clone(),
         security_groups: plan.security_groups.clone(),
+        primary_address: None,
         secondary_address_count: ADDRESSES,
         ipv4_prefix_count: 0,
         description: "made by terway-cli cloud-check, which deletes it".into(),
         tags,
         resource_group: plan.resource_group.clone(),
         kind: NewEniKind::Secondary,
+        delete_on_release: true,
         token: token(run, "create")?,
     })
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     permissions,
     rig::{Lab, NODES, POOL, level, list, until},
-    upgrade, way_back,
+    trunk, upgrade, way_back,
 };
 
 /// Pods of the Deployment.
@@ -19,7 +19,7 @@ pub(crate) const IMAGE: &str = "terway-rs/probe:v0.1.0";
 type Check = (&'static str, fn(&Lab));
 
 /// All of them.
-pub(crate) const ALL: [Check; 13] = [
+pub(crate) const ALL: [Check; 17] = [
     ("nodes without the product are not ready", not_ready),
     ("the manifests make them ready", installed),
     ("forty pods get addresses of the pods' vSwitches", deployed),
@@ -34,6 +34,10 @@ pub(crate) const ALL: [Check; 13] = [
         way_back::node_ports,
     ),
     ("the way back is put in place again", way_back::repaired),
+    ("the control plane runs beside the agents", trunk::installed),
+    ("stateless: pods get ENIs of their own", trunk::stateless),
+    ("fixed-ip: a pod keeps its address", trunk::fixed),
+    ("their ENIs go with them", trunk::removed),
     (
         "kubelet, containerd and agent are killed under traffic",
         killed,

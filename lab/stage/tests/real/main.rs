@@ -13,6 +13,7 @@ mod permissions;
 mod rig;
 #[path = "../support/mod.rs"]
 mod support;
+mod trunk;
 mod upgrade;
 mod way_back;
 

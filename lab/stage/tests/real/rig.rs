@@ -140,7 +140,12 @@ impl Lab {
     }
 
     pub(crate) fn apply(&self, object: &Value) {
-        let applied = self.kubectl_with(&["apply", "-f", "-"], &object.to_string());
+        self.apply_text(&object.to_string());
+    }
+
+    /// Applies a document as it stands in a file.
+    pub(crate) fn apply_text(&self, document: &str) {
+        let applied = self.kubectl_with(&["apply", "-f", "-"], document);
         applied.unwrap_or_else(|why| panic!("{why}"));
     }
 
@@ -220,6 +225,12 @@ impl Lab {
                 "--namespace=kube-system",
                 "--selector=app=terway",
                 "--tail=40",
+            ],
+            &[
+                "logs",
+                "--namespace=kube-system",
+                "--selector=app=terway-controlplane",
+                "--tail=60",
             ],
         ] {
             let shown = self.kubectl_with(arguments, "");
