@@ -126,36 +126,8 @@ impl Notices {
                 tracing::warn!(text, "cloud");
                 self.node("AllocIPFailed", text.clone());
             }
-            Notice::Exhausted(Exhaustion {
-                kind: kind @ ExhaustionKind::Prefix,
-                reason,
-                until,
-            }) => {
-                tracing::warn!(reason, until, "the pool grows without prefixes");
-                self.node("PrefixNotEnough", format!("{reason}; {}", kind.remedy()));
-            }
-            Notice::Exhausted(Exhaustion {
-                kind,
-                reason,
-                until,
-            }) => {
-                tracing::warn!(kind = kind.name(), reason, until, "the pool cannot grow");
-                self.node("IPNotEnough", format!("{reason}; {}", kind.remedy()));
-            }
-            Notice::Recovered(kind) => {
-                tracing::info!(kind = kind.name(), "the pool can grow again");
-                let note = match kind {
-                    ExhaustionKind::Prefix => {
-                        "prefixes are given again, or not needed any more".into()
-                    }
-                    kind => format!(
-                        "the pool can grow again, or needs to no more ({})",
-                        kind.name()
-                    ),
-                };
-                let about = node_reference(&self.node);
-                self.send("IPSufficient", EventType::Normal, about, note);
-            }
+            Notice::Exhausted(state) => self.exhausted(state),
+            Notice::Recovered(kind) => self.recovered(*kind),
             Notice::Collected(key, pod, why) => {
                 tracing::warn!(%key, %pod, why, "an attachment whose DEL never came is taken down");
                 self.count("Collected");
@@ -199,6 +171,38 @@ impl Notices {
                 self.count("Defect");
             }
         }
+    }
+
+    fn exhausted(&self, state: &Exhaustion) {
+        let Exhaustion {
+            kind,
+            reason,
+            until,
+        } = state;
+        let note = format!("{reason}; {}", kind.remedy());
+        match kind {
+            ExhaustionKind::Prefix => {
+                tracing::warn!(reason, until, "the pool grows without prefixes");
+                self.node("PrefixNotEnough", note);
+            }
+            kind => {
+                tracing::warn!(kind = kind.name(), reason, until, "the pool cannot grow");
+                self.node("IPNotEnough", note);
+            }
+        }
+    }
+
+    fn recovered(&self, kind: ExhaustionKind) {
+        tracing::info!(kind = kind.name(), "the pool can grow again");
+        let note = match kind {
+            ExhaustionKind::Prefix => "prefixes are given again, or not needed any more".into(),
+            kind => format!(
+                "the pool can grow again, or needs to no more ({})",
+                kind.name()
+            ),
+        };
+        let about = node_reference(&self.node);
+        self.send("IPSufficient", EventType::Normal, about, note);
     }
 
     /// A standing complaint about the configuration.
