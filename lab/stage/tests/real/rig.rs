@@ -72,6 +72,9 @@ impl Lab {
             "--no-install",
             "--nodes",
             "2",
+            // One whose instances can have a trunk ENI.
+            "--instance-type",
+            "ecs.g6.16xlarge",
             "--kubernetes",
             kubernetes,
             "--min-pool-size",

@@ -18,8 +18,8 @@ const STATEFUL: &str = include_str!("../seed/sts-fixed-ip.yaml");
 /// An ordinary pod, to speak to those of trunks.
 const ORDINARY: &str = "ordinary";
 
-/// ENIs and trunk members of the nodes' type together, less its ENIs: what its page says.
-const MEMBERS: &str = "112";
+/// What a trunk of an ecs.g6.16xlarge takes: EniTotalQuantity less EniQuantity.
+const MEMBERS: &str = "52";
 
 /// The node agents make trunks and say so; the control plane runs beside them.
 pub(crate) fn installed(lab: &Lab) {
