@@ -10,6 +10,8 @@ use std::{
 use engine::budget::Api;
 use serde::Deserialize;
 
+use crate::webhook::Known;
+
 /// A lease shorter than this is lost by a pause that nobody else notices.
 const LEASE_MIN: Duration = Duration::from_secs(3);
 
@@ -170,6 +172,16 @@ impl Config {
             }
         }
         limits
+    }
+
+    /// What admission stands on before anything else is known.
+    pub(crate) fn known(&self) -> Known {
+        Known {
+            trunk: self.enable_trunk,
+            inject_resource: self.enable_webhook_inject_resource,
+            stateful_kinds: self.custom_stateful_workload_kinds.clone(),
+            ..Known::default()
+        }
     }
 
     /// Tags of the ENIs we make; other programs know them too.

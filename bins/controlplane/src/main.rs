@@ -15,6 +15,7 @@ mod records;
 mod run;
 mod told;
 mod watch;
+mod webhook;
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -1,6 +1,7 @@
 //! Everything the program consists of, started in the order in which it is needed.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +17,7 @@ use kube::Client;
 use model::{PodKey, VpcId};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
 };
 
 use crate::{
@@ -33,6 +34,7 @@ use crate::{
     records::Records,
     told,
     watch::{Listed, Told, Watches},
+    webhook,
 };
 
 /// Kinds that are watched: pods, nodes, namespaces, PodENIs, PodNetworkings.
@@ -92,11 +94,43 @@ async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
         driver: outbox.clone(),
         listed: Arc::new(Listed::new(KINDS)),
     };
-    watch_all(&watches, &config, &records);
+    let known = webhook::Publisher::new(config.known());
+    watch_all(&watches, &config, &records, &known);
     watches.listed.wait().await;
     door.listed.store(true, Ordering::Relaxed);
     tracing::info!("all that the API server has is known");
-    lead(kube, &config, arguments, &outbox, &metrics).await
+    let (stop, stopped) = oneshot::channel();
+    let admitting = admit(&config, kube.clone(), known, stopped);
+    let leading = lead(kube, &config, arguments, &outbox, &metrics);
+    let mut admitting = std::pin::pin!(admitting);
+    tokio::select! {
+        ended = leading => ended?,
+        ended = &mut admitting => return ended,
+    }
+    drop(stop);
+    admitting.await
+}
+
+/// Admits pods, leader or not, until told to stop.
+async fn admit(
+    config: &Config,
+    kube: Client,
+    known: webhook::Publisher,
+    stopped: oneshot::Receiver<()>,
+) -> anyhow::Result<()> {
+    // Dropping the sender is the message.
+    let stopped = async { drop(stopped.await) };
+    if config.disable_webhook {
+        stopped.await;
+        return Ok(());
+    }
+    let settings = webhook::Settings {
+        controller: config.controller_name.clone(),
+        namespace: config.controller_namespace.clone(),
+        cluster_domain: config.cluster_domain.clone(),
+        listen: SocketAddr::from(([0, 0, 0, 0], config.webhook_port)),
+    };
+    Ok(webhook::serve(settings, kube, known, stopped).await?)
 }
 
 fn open_door(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<Door>> {
@@ -162,7 +196,12 @@ async fn lead(
     }
 }
 
-fn watch_all(watches: &Watches, config: &Config, records: &Arc<Records>) {
+fn watch_all(
+    watches: &Watches,
+    config: &Config,
+    records: &Arc<Records>,
+    known: &webhook::Publisher,
+) {
     let kinds = config.custom_stateful_workload_kinds.clone();
     watches.follow::<Pod>("pods", move |told| match told {
         Told::Is(pod) => told::pod(&pod, &kinds),
@@ -188,9 +227,16 @@ fn watch_all(watches: &Watches, config: &Config, records: &Arc<Records>) {
         }
         Told::Gone(name) => Some(podenis.seen(told::key(&name)?, None)),
     });
-    let networkings = Arc::clone(records);
+    let (networkings, known) = (Arc::clone(records), known.clone());
     watches.follow::<PodNetworking>("podnetworkings", move |told| match told {
-        Told::Is(one) => Some(networkings.networking_seen(*one)),
-        Told::Gone(name) => Some(networkings.networking_gone(name.name)),
+        Told::Is(one) => {
+            let name = one.metadata.name.clone()?;
+            known.networking(&name, (&*one).try_into().ok());
+            Some(networkings.networking_seen(*one))
+        }
+        Told::Gone(name) => {
+            known.networking(&name.name, None);
+            Some(networkings.networking_gone(name.name))
+        }
     });
 }

@@ -233,7 +233,7 @@ pub(crate) fn routes_of(routes: &[IpNet]) -> Vec<Route> {
     all.map(|dst| Route { dst }).collect()
 }
 
-pub(crate) fn block(field: &str, text: &str) -> Result<IpNet, FieldError> {
+fn block(field: &str, text: &str) -> Result<IpNet, FieldError> {
     let wrong = |_| FieldError::new(field, text, "expected a CIDR block such as 10.0.0.0/8");
     text.parse().map_err(wrong)
 }

@@ -222,7 +222,7 @@ fn the_facts_of_the_design_document_are_there() {
 
 #[test]
 fn what_cannot_be_meant_is_named() {
-    let cases: [(&str, Value, &str); 9] = [
+    let cases: [(&str, Value, &str); 10] = [
         (
             "/spec/allocations/0/eni/mac",
             json!("00:16"),
@@ -232,6 +232,11 @@ fn what_cannot_be_meant_is_named() {
             "/spec/allocations/0/ipv4",
             json!("1.2.3"),
             "spec.allocations[0].ipv4 is \"1.2.3\"",
+        ),
+        (
+            "/spec/allocations/0/ipv4",
+            json!("fd00::1"),
+            "expected an address of 32 bits",
         ),
         (
             "/spec/allocations/0/ipv4CIDR",
@@ -272,6 +277,15 @@ fn what_cannot_be_meant_is_named() {
         let error = Record::try_from(&stored).unwrap_err().to_string();
         assert!(error.contains(named), "{at}: {error}");
     }
+}
+
+#[test]
+fn an_interface_is_named_once() {
+    let mut stored = of_go();
+    let same = stored.spec.allocations[0].clone();
+    stored.spec.allocations.push(same);
+    let error = Record::try_from(&stored).unwrap_err().to_string();
+    assert_eq!(error, "spec.allocations[1].interface is \"\": given twice");
 }
 
 #[test]

@@ -156,6 +156,30 @@ fn the_seeds_fixed_pod_is_sent_to_the_zone_of_its_address() {
 }
 
 #[test]
+fn interfaces_by_name_stand_beside_the_answer_made_from_them() {
+    let cluster = Cluster::new([networking("extra", None)]);
+    let named = |interface: &str| {
+        Asked::Named(vec![Named {
+            interface: interface.into(),
+            networking: "extra".into(),
+            default_route: false,
+            routes: vec![],
+        }])
+    };
+    let mut first = pod("nginx");
+    first.asked = vec![named("eth0")];
+    let networks = cluster.changed(&first).networks;
+    for (interface, taken) in [("eth0", true), ("eth1", false)] {
+        let mut again = pod("nginx");
+        again.wants_eni = true;
+        again.asked = vec![Asked::Networks(networks.clone()), named(interface)];
+        let same =
+            matches!(cluster.admit(&again), Verdict::Changed(now) if now.networks == networks);
+        assert_eq!(same, taken, "{interface}");
+    }
+}
+
+#[test]
 fn who_is_not_meant_is_left_alone() {
     let cluster = Cluster::new([
         networking("front", Some("nginx")),

@@ -71,6 +71,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "terway-engine",
             "terway-wire",
             "terway-cloud",
+            "terway-crd",
             "terway-cloudsim",
         ],
     ),

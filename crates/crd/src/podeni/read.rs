@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use ipnet::IpNet;
 use model::{
     DualStack, EniId, Family, InstanceId, InterfaceName, Mac, PodKey, PodUid, VSwitchId, VpcId,
     ZoneId,
@@ -119,14 +120,19 @@ fn read_allocations(stored: &PodEni, attempts: Option<&str>) -> Result<Vec<Inter
             FieldError::new(field, text, "expected a number an interface, as JSON")
         })?,
     };
-    let all = stored.spec.allocations.iter().enumerate();
-    all.map(|(at, one)| {
-        let mut read = read_allocation(&format!("spec.allocations[{at}]"), one)?;
+    let mut all: Vec<Interface> = Vec::new();
+    for (at, one) in stored.spec.allocations.iter().enumerate() {
+        let field = format!("spec.allocations[{at}]");
+        let mut read = read_allocation(&field, one)?;
+        if all.iter().any(|before| before.interface == read.interface) {
+            let field = format!("{field}.interface");
+            return Err(FieldError::new(field, &one.interface, "given twice"));
+        }
         let attempt = attempts.get(read.interface.as_str());
         read.attempt = attempt.copied().unwrap_or_default();
-        Ok(read)
-    })
-    .collect()
+        all.push(read);
+    }
+    Ok(all)
 }
 
 /// An allocation, but for the number of its attempts, which stands beside it.
@@ -156,7 +162,9 @@ pub(super) fn read_allocation(field: &str, one: &Allocation) -> Result<Interface
                 (of("ipv4CIDR"), &one.ipv4_cidr),
                 (of("ipv6CIDR"), &one.ipv6_cidr),
             ],
-            network::block,
+            "a CIDR block",
+            |text: &str| text.parse().ok(),
+            IpNet::addr,
         )?,
         security_groups: network::read_groups(
             &of("eni.securityGroupIDs"),
@@ -168,10 +176,9 @@ pub(super) fn read_allocation(field: &str, one: &Allocation) -> Result<Interface
         attempt: 0,
         addresses: families(
             [(of("ipv4"), &one.ipv4), (of("ipv6"), &one.ipv6)],
-            |field, text| {
-                let read = text.parse::<IpAddr>();
-                read.map_err(|_| FieldError::new(field, text, "expected an IP address"))
-            },
+            "an address",
+            |text: &str| text.parse().ok(),
+            |address: &IpAddr| *address,
         )?,
         eni: read_eni(&of("eni"), eni)?,
     })
@@ -185,15 +192,22 @@ fn read_tenure(field: &str, stored: &AllocationType) -> Result<Tenure, FieldErro
     }
 }
 
+/// A value of each family, where one stands.
 fn families<T>(
     texts: [(String, &String); 2],
-    read: impl Fn(&str, &str) -> Result<T, FieldError>,
+    what: &str,
+    read: impl Fn(&str) -> Option<T>,
+    address: impl Fn(&T) -> IpAddr,
 ) -> Result<DualStack<T>, FieldError> {
     let mut both = DualStack::default();
     for (family, (field, text)) in Family::BOTH.into_iter().zip(texts) {
-        if !text.is_empty() {
-            both.set(family, read(&field, text)?);
+        if text.is_empty() {
+            continue;
         }
+        let value = read(text).filter(|value| Family::of(address(value)) == family);
+        let bits = family.bits();
+        let expected = || FieldError::new(field, text, format!("expected {what} of {bits} bits"));
+        both.set(family, value.ok_or_else(expected)?);
     }
     Ok(both)
 }

@@ -67,18 +67,33 @@ fn admit(pod: &NewPod, standing: &Standing<'_>) -> Result<Option<Additions>, Str
     }))
 }
 
-/// The one thing the pod says about its networks. Our own answer names the PodNetworking beside the
-/// networks made from it; the networks then stand.
+/// The one thing the pod says about its networks. Our own answer stands beside what it was made from: the
+/// name of a PodNetworking, or the interfaces by such names; the networks then count.
 fn asked(pod: &NewPod) -> Result<&Asked, String> {
-    let networks = |one: &&Asked| matches!(one, Asked::Networks(_));
     match pod.asked.as_slice() {
         [] => Ok(&Asked::Nothing),
         [one] => Ok(one),
-        [Asked::Networking(_), _] | [_, Asked::Networking(_)] if pod.wants_eni => {
-            let found = pod.asked.iter().find(networks);
-            found.ok_or_else(exclusive)
-        }
+        [one, other] if pod.wants_eni => match (one, other) {
+            (networks @ Asked::Networks(all), from) | (from, networks @ Asked::Networks(all))
+                if made_from(all, from) =>
+            {
+                Ok(networks)
+            }
+            _ => Err(exclusive()),
+        },
         _ => Err(exclusive()),
+    }
+}
+
+/// Whether these networks can be our answer to that.
+fn made_from(networks: &[NetworkRequest], from: &Asked) -> bool {
+    match from {
+        Asked::Networking(_) => true,
+        Asked::Named(named) => {
+            let names = named.iter().map(|one| one.interface.as_str());
+            networks.iter().map(|one| one.interface.as_str()).eq(names)
+        }
+        Asked::Nothing | Asked::Networks(_) => false,
     }
 }
 
