@@ -57,13 +57,19 @@ fn a_stream_keeps_its_large_segments_under_a_tag() {
         let to = listener.local_addr().unwrap();
         let before = one.trunk.counters().unwrap().unwrap().tagged;
         let sent: Vec<u8> = (0..BYTES).map(|at| (at >> 8 ^ at) as u8).collect();
+        let connect = || TcpStream::connect_timeout(&to, ANSWER_WITHIN).unwrap();
+        let mut stream = asker.namespace.run(connect);
+        let (mut accepted, _) = listener.accept().unwrap();
+        for end in [&stream, &accepted] {
+            end.set_write_timeout(Some(ANSWER_WITHIN)).unwrap();
+            end.set_read_timeout(Some(ANSWER_WITHIN)).unwrap();
+        }
         std::thread::scope(|scope| {
-            let received = scope.spawn(|| {
+            let received = scope.spawn(move || {
                 let mut all = Vec::with_capacity(BYTES);
-                listener.accept().unwrap().0.read_to_end(&mut all).unwrap();
+                accepted.read_to_end(&mut all).unwrap();
                 all
             });
-            let mut stream = asker.namespace.run(|| TcpStream::connect(to).unwrap());
             stream.write_all(&sent).unwrap();
             drop(stream);
             assert!(received.join().unwrap() == sent, "the bytes are others");
@@ -74,6 +80,15 @@ fn a_stream_keeps_its_large_segments_under_a_tag() {
             frames < smallest / 4,
             "{frames} frames: segmented before the tag"
         );
+    }
+}
+
+/// Ends a talk, also when the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
     }
 }
 
@@ -100,6 +115,7 @@ fn a_process_takes_over_without_losing_a_frame() {
         }
         done.store(false, Relaxed);
         std::thread::scope(|scope| {
+            let over = Over(&done);
             let talk = scope.spawn(|| {
                 let mut rounds = 0_u32;
                 while !done.load(Relaxed) {
@@ -124,7 +140,7 @@ fn a_process_takes_over_without_losing_a_frame() {
                     std::thread::yield_now();
                 }
             }
-            done.store(true, Relaxed);
+            drop(over);
             assert!(talk.join().unwrap() >= 100);
         });
     }
