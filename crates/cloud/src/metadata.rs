@@ -19,7 +19,7 @@ use crate::{
     transport::{CONNECT_TIMEOUT, Exchanger, Reply, TransportError},
 };
 
-pub use facts::{InstanceFacts, InterfaceFacts};
+pub use facts::{InstanceFacts, InterfaceAnswers, InterfaceFacts, macs};
 
 /// Where the service is on every instance.
 pub const DEFAULT_BASE: &str = "http://100.100.100.200";

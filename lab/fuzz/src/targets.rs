@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use cloud::{Call, Endpoint, Keys, Scheme, ecs, rpc, vpc};
+use cloud::{
+    Call, Endpoint, Keys, Scheme, ecs,
+    metadata::{InterfaceAnswers, macs},
+    rpc, vpc,
+};
 use cloudsim::{ApiRequest, InstanceSpec, MetadataRequest, Region, RegionConfig};
 use engine::{
     ledger::{Entry, Ledger},
@@ -27,7 +31,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     target("request", json::<Request>, requests),
     target("reply", json::<Reply>, replies),
     target("cni-config", cni_config, cni_configs),
@@ -36,6 +40,7 @@ pub const TARGETS: [Target; 10] = [
     target("ledger", ledger, ledgers),
     target("recording", replay, ledgers),
     target("cloud-answers", cloud_answers, answers),
+    target("metadata", metadata, interfaces),
     target("signature", signature, texts),
     target("region", region, calls),
 ];
@@ -181,6 +186,44 @@ fn answers() -> Vec<Vec<u8>> {
     paths.sort();
     let read = |path| fs::read(path).expect("a fixture");
     paths.iter().map(read).collect()
+}
+
+/// The list of interfaces, then what each path holds about one: all of them, a line each.
+fn metadata(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let _ = macs(&text);
+    let mut lines = text.lines().map(str::to_owned);
+    let list = lines.next().unwrap_or_default();
+    let mut answer = || lines.next().unwrap_or_default();
+    let answers = InterfaceAnswers {
+        eni: answer(),
+        primary_address: answer(),
+        gateway: answer(),
+        addresses: answer(),
+        prefixes: Some(answer()).filter(|text| text != "-"),
+        vswitch: answer(),
+        vswitch_cidr: answer(),
+    };
+    let Some(mac) = macs(&list).ok().and_then(|macs| macs.first().copied()) else {
+        return;
+    };
+    if let Ok(facts) = answers.decode(mac) {
+        assert!(facts.addresses.contains(&facts.primary_address));
+        let plain = |text: &str| !text.contains(char::is_whitespace) && !text.contains('<');
+        assert!(plain(facts.eni.as_str()) && plain(facts.vswitch.as_str()));
+    }
+}
+
+fn interfaces() -> Vec<Vec<u8>> {
+    let tail = "vsw-bp1lab\n10.0.0.0/24\n";
+    let head = "00:16:3e:00:00:01/\neni-bp1lab/\n10.0.0.7\n10.0.0.253\n";
+    let lists = [
+        "[\"10.0.0.7\",\"10.0.0.8\"]\n[\"10.0.0.16/28\"]",
+        "[\"10.0.0.7\"]\n[10.0.0.16/28, 10.0.0.32/28]",
+        "[\"10.0.0.7\"]\n-",
+    ];
+    let whole = lists.map(|lists| format!("{head}{lists}\n{tail}").into_bytes());
+    whole.into()
 }
 
 const NOW: Timestamp = Timestamp::from_nanos(1_795_385_160_000_000_000);

@@ -75,39 +75,50 @@ impl InstanceFacts {
     }
 }
 
-impl InterfaceFacts {
-    pub(super) async fn read(
-        service: &Metadata,
-        mac: Mac,
-        deadline: Deadline,
-    ) -> Result<Self, MetadataError> {
+/// What the service answered about one interface, path by path, unread.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InterfaceAnswers {
+    /// `network-interface-id`.
+    pub eni: String,
+    /// `primary-ip-address`.
+    pub primary_address: String,
+    /// `gateway`.
+    pub gateway: String,
+    /// `private-ipv4s`.
+    pub addresses: String,
+    /// `ipv4-prefixes`; nothing when the service has no such path.
+    pub prefixes: Option<String>,
+    /// `vswitch-id`.
+    pub vswitch: String,
+    /// `vswitch-cidr-block`.
+    pub vswitch_cidr: String,
+}
+
+impl InterfaceAnswers {
+    /// Reads the answers about the interface with `mac`.
+    ///
+    /// # Errors
+    /// When any of them is malformed, or the list of addresses is a partial one.
+    pub fn decode(&self, mac: Mac) -> Result<InterfaceFacts, MetadataError> {
         let path = |leaf: &str| format!("{MACS_PATH}{mac}/{leaf}");
-        let address = async |leaf: &str| {
+        let address = |leaf: &str, text: &str| {
             let path = path(leaf);
-            let text = service.word(&path, deadline).await?;
-            parsed::<Ipv4Addr>(&path, &text, "an IPv4 address").map(IpAddr::V4)
+            let word = word(&path, text)?;
+            parsed::<Ipv4Addr>(&path, word, "an IPv4 address").map(IpAddr::V4)
         };
         let list = path("private-ipv4s");
         let block = path("vswitch-cidr-block");
-        let blocks = path("ipv4-prefixes");
-        let prefixes = match service.text(&blocks, deadline).await {
-            Ok(text) => Some(prefixes(&blocks, &text)?),
-            Err(error) if error.is_absent() => None,
-            Err(error) => return Err(error),
-        };
-        let facts = Self {
+        let listed = |text: &String| prefixes(&path("ipv4-prefixes"), text);
+        let cidr = word(&block, &self.vswitch_cidr)?;
+        let facts = InterfaceFacts {
             mac,
-            eni: service.id(&path("network-interface-id"), deadline).await?,
-            primary_address: address("primary-ip-address").await?,
-            gateway: address("gateway").await?,
-            addresses: addresses(&list, &service.text(&list, deadline).await?)?,
-            prefixes,
-            vswitch: service.id(&path("vswitch-id"), deadline).await?,
-            vswitch_cidr: parsed(
-                &block,
-                &service.word(&block, deadline).await?,
-                "an IPv4 network",
-            )?,
+            eni: id(&path("network-interface-id"), &self.eni)?,
+            primary_address: address("primary-ip-address", &self.primary_address)?,
+            gateway: address("gateway", &self.gateway)?,
+            addresses: addresses(&list, &self.addresses)?,
+            prefixes: self.prefixes.as_ref().map(listed).transpose()?,
+            vswitch: id(&path("vswitch-id"), &self.vswitch)?,
+            vswitch_cidr: parsed(&block, cidr, "an IPv4 network")?,
         };
         // An interface always holds its own address, so a list without it is a partial one.
         if !facts.addresses.contains(&facts.primary_address) {
@@ -118,35 +129,72 @@ impl InterfaceFacts {
     }
 }
 
+impl InterfaceFacts {
+    pub(super) async fn read(
+        service: &Metadata,
+        mac: Mac,
+        deadline: Deadline,
+    ) -> Result<Self, MetadataError> {
+        let text = async |leaf: &str| {
+            let path = format!("{MACS_PATH}{mac}/{leaf}");
+            service.text(&path, deadline).await
+        };
+        let prefixes = match text("ipv4-prefixes").await {
+            Ok(text) => Some(text),
+            Err(error) if error.is_absent() => None,
+            Err(error) => return Err(error),
+        };
+        let answers = InterfaceAnswers {
+            eni: text("network-interface-id").await?,
+            primary_address: text("primary-ip-address").await?,
+            gateway: text("gateway").await?,
+            addresses: text("private-ipv4s").await?,
+            prefixes,
+            vswitch: text("vswitch-id").await?,
+            vswitch_cidr: text("vswitch-cidr-block").await?,
+        };
+        answers.decode(mac)
+    }
+}
+
 impl Metadata {
     async fn id<T: TryFrom<String, Error = IdError>>(
         &self,
         path: &str,
         deadline: Deadline,
     ) -> Result<T, MetadataError> {
-        let text = self.word(path, deadline).await?;
-        T::try_from(text).map_err(|error| malformed(path, &error.text, error.what))
+        id(path, &self.text(path, deadline).await?)
     }
 
-    /// The one word at `path`. It starts with a letter or digit, which tells it from the page of a
-    /// proxy and from an error document; a directory's trailing `/` is not part of it.
+    /// The one word at `path`.
     pub(crate) async fn word(
         &self,
         path: &str,
         deadline: Deadline,
     ) -> Result<String, MetadataError> {
         let text = self.text(path, deadline).await?;
-        let word = text.trim().trim_matches('/');
-        let starts = word
-            .bytes()
-            .next()
-            .is_some_and(|byte| byte.is_ascii_alphanumeric());
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/@+=,".contains(&byte);
-        if !starts || word.len() > ID_LENGTH_MAX || !word.bytes().all(allowed) {
-            return Err(malformed(path, word, "one word"));
-        }
-        Ok(word.to_owned())
+        word(path, &text).map(str::to_owned)
     }
+}
+
+/// The one word of an answer. It starts with a letter or digit, which tells it from the page of a proxy
+/// and from an error document; a directory's trailing `/` is not part of it.
+fn word<'a>(path: &str, text: &'a str) -> Result<&'a str, MetadataError> {
+    let word = text.trim().trim_matches('/');
+    let starts = word
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/@+=,".contains(&byte);
+    if !starts || word.len() > ID_LENGTH_MAX || !word.bytes().all(allowed) {
+        return Err(malformed(path, word, "one word"));
+    }
+    Ok(word)
+}
+
+fn id<T: TryFrom<String, Error = IdError>>(path: &str, text: &str) -> Result<T, MetadataError> {
+    let word = word(path, text)?.to_owned();
+    T::try_from(word).map_err(|error| malformed(path, &error.text, error.what))
 }
 
 pub(super) async fn list(
@@ -156,7 +204,11 @@ pub(super) async fn list(
     macs(&service.text(MACS_PATH, deadline).await?)
 }
 
-fn macs(text: &str) -> Result<Vec<Mac>, MetadataError> {
+/// The MACs of a list of interfaces.
+///
+/// # Errors
+/// When the list is empty or malformed.
+pub fn macs(text: &str) -> Result<Vec<Mac>, MetadataError> {
     let lines = text.split_ascii_whitespace();
     let macs = lines
         .map(|line| parsed(MACS_PATH, line.trim_end_matches('/'), "MAC addresses"))
