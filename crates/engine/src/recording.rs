@@ -14,6 +14,10 @@ use crate::node::{Action, Input, Node};
 /// The form of the lines. A machine of another release has other decisions, so the head names that too.
 const FORMAT: u32 = 1;
 
+/// The release of this machine and a digest of its sources: a machine that decides otherwise is another
+/// one, whatever its release.
+const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("TERWAY_ENGINE_BUILD"));
+
 /// A node machine that is recorded.
 #[derive(Debug)]
 pub struct Recorded {
@@ -93,7 +97,7 @@ impl Recorder {
             self.older = core::mem::take(&mut self.newer);
             self.write(&Head {
                 recording: FORMAT,
-                release: env!("CARGO_PKG_VERSION").to_owned(),
+                release: BUILD.to_owned(),
                 machine,
             });
         }
@@ -146,13 +150,12 @@ pub enum RecordingError {
     /// There is no head.
     #[error("the first line is not the head of a recording")]
     Head(#[source] serde_json::Error),
-    /// Another form, or another release's machine.
+    /// Another form, or another build's machine.
     #[error(
-        "the recording is of release {release} in form {form}; this is release {} and form {FORMAT}: run the one that recorded it",
-        env!("CARGO_PKG_VERSION")
+        "the recording is of build {release} in form {form}; this is build {BUILD} and form {FORMAT}: run the one that recorded it"
     )]
     Release {
-        /// The release that recorded it.
+        /// The release and sources that recorded it.
         release: String,
         /// The form of its lines.
         form: u32,
@@ -202,7 +205,7 @@ pub fn is_recording(text: &str) -> bool {
 /// Runs a recording through the real machine and returns it as it is in the end. `seen` is told each step.
 ///
 /// # Errors
-/// When `text` is no recording of this release, or the machine decides otherwise than recorded.
+/// When `text` is no recording of this build, or the machine decides otherwise than recorded.
 pub fn replay(
     text: &str,
     mut seen: impl FnMut(Timestamp, Seen<'_>),
@@ -210,7 +213,7 @@ pub fn replay(
     let mut lines = text.lines().zip(1..);
     let (head, _) = lines.next().unwrap_or_default();
     let label: Label = serde_json::from_str(head).map_err(RecordingError::Head)?;
-    if label.recording != FORMAT || label.release != env!("CARGO_PKG_VERSION") {
+    if label.recording != FORMAT || label.release != BUILD {
         return Err(RecordingError::Release {
             release: label.release,
             form: label.recording,

@@ -32,8 +32,8 @@ fn what_is_not_as_recorded_is_named() {
     let (head, steps) = whole.split_once('\n').unwrap();
     let other = format!("{head}\n{}", steps.replace("\"pod-1\"", "\"pod-2\""));
     assert!(run(&other).contains("another action was recorded"));
-    let version = format!("\"{}\"", env!("CARGO_PKG_VERSION"));
-    assert!(run(&whole.replacen(&version, "\"0.0.1\"", 1)).contains("of release 0.0.1"));
+    let version = format!("\"release\":\"{}", env!("CARGO_PKG_VERSION"));
+    assert!(run(&whole.replacen(&version, "\"release\":\"0.0.1", 1)).contains("of build 0.0.1"));
     assert!(run(&whole[..whole.len() - 3]).contains("is no step"));
     assert!(run("").contains("first line"));
 }
