@@ -75,6 +75,9 @@ enum Command {
         /// Where latencies come from.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// Stop when all pods have started.
+        #[arg(long)]
+        cold_start: bool,
     },
     /// Put the planted bugs in one at a time and count the seeds until each is caught.
     Planted {
@@ -133,7 +136,12 @@ fn main() -> anyhow::Result<ExitCode> {
             }
             clean
         }
-        Command::Scale { nodes, pods, seed } => scale(nodes, pods, seed)?,
+        Command::Scale {
+            nodes,
+            pods,
+            seed,
+            cold_start,
+        } => scale(nodes, pods, seed, cold_start)?,
         Command::Planted {
             workspace,
             scratch,
@@ -253,9 +261,9 @@ fn replay(schedule: &Schedule, log: bool) -> anyhow::Result<bool> {
     Ok(outcome.violation.is_none())
 }
 
-fn scale(nodes: usize, pods: u16, seed: u64) -> anyhow::Result<bool> {
+fn scale(nodes: usize, pods: u16, seed: u64, cold_start: bool) -> anyhow::Result<bool> {
     let began = Instant::now();
-    let scale = sim::scale::run(nodes, pods, seed)?;
+    let scale = sim::scale::run(nodes, pods, seed, cold_start)?;
     print!("{scale}");
     let seconds = began.elapsed().as_secs_f64();
     println!(

@@ -88,6 +88,8 @@ fn setup(seed: u64, minutes: u64, calm: bool, chance: &mut Chance) -> Setup {
     // More than one prefix at first, so that one may go when the pool's size changes.
     let prefixed = prefixes.map_or(0, |_| Ipv4Prefix::ADDRESSES);
     let idle_min = u32::try_from(chance.below(4)).unwrap_or(0) + prefixed;
+    // And room for one to go that is idle for long while the pool is not above its size.
+    let reclaimed = reclaim.map_or(0, |_| prefixed);
     Setup {
         seed,
         nodes: 1 + below(chance, 2),
@@ -98,7 +100,7 @@ fn setup(seed: u64, minutes: u64, calm: bool, chance: &mut Chance) -> Setup {
         reclaim,
         vswitches: (0..1 + chance.below(2)).map(|_| bits(chance)).collect(),
         idle_min,
-        idle_max: idle_min + u32::try_from(chance.below(5)).unwrap_or(0),
+        idle_max: idle_min + reclaimed + u32::try_from(chance.below(5)).unwrap_or(0),
         cooldown: [5, 60, 60, 300]
             .get(below(chance, 4))
             .copied()

@@ -2,7 +2,7 @@
 //! explained so. What is true is taken from the cloud's refusals, the configuration and the schedule,
 //! never from the machine.
 
-use engine::node::{ExhaustionKind, Explanation, Node};
+use engine::node::{ExhaustionKind, Explanation, Node, PodState};
 use model::{Exhausted, FaultClass, PodKey};
 
 use crate::{node::SimNode, runtime::pod_key, world::World};
@@ -54,7 +54,9 @@ impl World {
         }
         let says = |told: &Explanation| {
             let mut missing = told.missing.iter();
-            explained(told, state.kind) && missing.any(|why| why.contains(&state.reason))
+            // A refusal that waits for the disk tells what stood in the way then.
+            told.state == PodState::Failed
+                || explained(told, state.kind) && missing.any(|why| why.contains(&state.reason))
         };
         let waiting = self.waiting(node, machine);
         let unexplained = waiting

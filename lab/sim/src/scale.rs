@@ -1,7 +1,7 @@
 //! Many nodes under the windows of the real cloud: a cold start of all pods, churn, a restart of all
 //! agents at once, and half an hour without the API.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::{
     cloud::{Cloud, real_limit},
@@ -11,6 +11,8 @@ use crate::{
     world::{Chance, START, World},
 };
 
+/// Calls of each API a minute that others make.
+const TENANTS: u32 = 50;
 const MINUTE: u64 = 60_000;
 const CHURN: u64 = 40 * MINUTE;
 const RESTART: u64 = 55 * MINUTE;
@@ -25,6 +27,8 @@ pub struct Scale {
     pub violation: Option<crate::Violation>,
     /// Until every pod had its address.
     pub ready: Duration,
+    /// Calls that had reached the cloud by then, by action.
+    pub calls: BTreeMap<&'static str, u64>,
     /// The least time the cloud's windows allow for that.
     pub bound: Duration,
     /// Pods that started during the outage, of those that were made then.
@@ -66,7 +70,7 @@ pub fn schedule(nodes: usize, pods: u16, seed: u64) -> Schedule {
         }
         step(RESTART, Step::Crash(node, CrashPoint::Now, 1000));
     }
-    step(0, Step::Tenants(50));
+    step(0, Step::Tenants(TENANTS));
     step(OUTAGE, Step::Outage(OUTAGE_LENGTH));
     steps.sort_by_key(|planned| planned.at);
     let setup = Setup {
@@ -92,11 +96,11 @@ fn of(chance: &mut Chance, pods: u16) -> u16 {
     u16::try_from(chance.below(pods.into())).unwrap_or(0)
 }
 
-/// Runs it.
+/// Runs it, to the end or until the cold start is over.
 ///
 /// # Errors
 /// When the setup describes no world.
-pub fn run(nodes: usize, pods: u16, seed: u64) -> anyhow::Result<Scale> {
+pub fn run(nodes: usize, pods: u16, seed: u64, cold_start: bool) -> anyhow::Result<Scale> {
     let schedule = schedule(nodes, pods, seed);
     let all = nodes * usize::from(pods);
     let bound = bound(&schedule.setup, nodes, pods)?;
@@ -110,10 +114,15 @@ pub fn run(nodes: usize, pods: u16, seed: u64) -> anyhow::Result<Scale> {
     let mut world = World::new(schedule, false)?;
     world.thorough = false;
     let (mut ready, mut before, mut during) = (Duration::ZERO, 0, 0);
+    let mut calls = BTreeMap::new();
     while world.oracle.violation.is_none() && !world.finished && world.step() {
         let (since, started) = (world.now.since(START), world.report.starts.len());
         if ready.is_zero() && started >= all {
             ready = since;
+            calls = world.cloud.calls.clone();
+            if cold_start {
+                break;
+            }
         }
         let millis = since.as_millis();
         if millis <= u128::from(OUTAGE) {
@@ -126,6 +135,7 @@ pub fn run(nodes: usize, pods: u16, seed: u64) -> anyhow::Result<Scale> {
     Ok(Scale {
         violation: world.oracle.violation.take(),
         ready,
+        calls,
         bound,
         outage: (during, made_in_outage),
         throttled: world.cloud.throttled,
@@ -133,13 +143,32 @@ pub fn run(nodes: usize, pods: u16, seed: u64) -> anyhow::Result<Scale> {
     })
 }
 
-/// Each node needs so many ENIs; each of them one create and one attach, of which the account has so
-/// many a minute beside the other tenants' 50.
+/// The least that must be called, if every node knew all its pods at once but for its first ENI, which is
+/// made with the pool's addresses before there is a pod: so many ENIs, each one create and one attach, a
+/// create bringing all an ENI takes; and what these do not bring, ten for each assign.
+///
+/// The account's windows open with the minute and hold so many calls beside the other tenants'. So many
+/// calls need so many windows, and the last call may be made when the last of these opens. The APIs are
+/// used side by side: the slowest counts. Looks at vSwitches and ENIs are not counted, as no pod needs
+/// one to start.
 fn bound(setup: &Setup, nodes: usize, pods: u16) -> anyhow::Result<Duration> {
     let per_eni = Cloud::limits(&setup.instance_type)?.ipv4_per_eni;
-    let enis = u64::from((u32::from(pods) + setup.idle_min).div_ceil(per_eni)) * nodes as u64;
-    let a_minute = u64::from(real_limit("CreateNetworkInterface") - 50);
-    Ok(Duration::from_secs(enis * 60 / a_minute))
+    let needed = u32::from(pods) + setup.idle_min;
+    let enis = needed.div_ceil(per_eni);
+    let brought = setup.idle_min.max(1) + (enis - 1) * per_eni;
+    let assigns = needed.saturating_sub(brought).div_ceil(10);
+    let calls = [
+        ("CreateNetworkInterface", enis),
+        ("AttachNetworkInterface", enis),
+        ("AssignPrivateIpAddresses", assigns),
+    ];
+    let minutes = calls.map(|(action, each)| {
+        let all = u64::from(each) * nodes as u64;
+        let windows = all.div_ceil(u64::from(real_limit(action) - TENANTS));
+        windows.saturating_sub(1)
+    });
+    let last = minutes.into_iter().max().unwrap_or(0);
+    Ok(Duration::from_secs(60 * last) + Duration::from_millis(setup.attach))
 }
 
 impl fmt::Display for Scale {
@@ -152,6 +181,9 @@ impl fmt::Display for Scale {
             seconds(self.bound),
             seconds(self.ready) / seconds(self.bound).max(1.0)
         )?;
+        for (action, calls) in &self.calls {
+            writeln!(f, "{calls:12}  {action} until then")?;
+        }
         writeln!(
             f,
             "during the outage {} of {} new pods started",

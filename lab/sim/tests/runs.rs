@@ -61,7 +61,7 @@ fn the_named_scenarios_hold() {
 
 #[test]
 fn many_nodes_start_churn_restart_and_outlive_an_outage() {
-    let scale = sim::scale::run(10, 30, 1).unwrap();
+    let scale = sim::scale::run(10, 30, 1, false).unwrap();
     assert_eq!(scale.violation.as_ref().map(text), None);
     assert!(scale.ready.as_secs() > 0, "every pod got its address");
     assert_eq!(
