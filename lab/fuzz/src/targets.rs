@@ -8,11 +8,17 @@ use cloud::{
     rpc, vpc,
 };
 use cloudsim::{ApiRequest, InstanceSpec, MetadataRequest, Region, RegionConfig};
+use crd::{
+    PodEni,
+    pod::{Networks, write_networks},
+};
 use engine::{
     ledger::{Entry, Ledger},
     recording,
 };
-use model::{ClientToken, EniId, RegionId, SecurityGroupId, Timestamp, VSwitchId};
+use model::{
+    ClientToken, EniId, RegionId, SecurityGroupId, Timestamp, VSwitchId, podeni::PodEni as Record,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use wire::{
     cni::{Environment, NetConf},
@@ -31,7 +37,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 13] = [
     target("request", json::<Request>, requests),
     target("reply", json::<Reply>, replies),
     target("cni-config", cni_config, cni_configs),
@@ -43,6 +49,8 @@ pub const TARGETS: [Target; 11] = [
     target("metadata", metadata, interfaces),
     target("signature", signature, texts),
     target("region", region, calls),
+    target("pod-networks", pod_networks, annotations),
+    target("podeni", podeni, podenis),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8]), seeds: fn() -> Vec<Vec<u8>>) -> Target {
@@ -300,4 +308,48 @@ fn repository(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
         .join(path)
+}
+
+/// The annotations by which a pod asks for networks. What is read is the same when it is written and read.
+fn pod_networks(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let read = |key: &str, text: String| Networks::read(Some(&[(key.to_owned(), text)].into()));
+    let _ = read(crd::keys::POD_NETWORKS_REQUEST, text.to_string());
+    let Ok(networks) = read(crd::keys::POD_NETWORKS, text.into()) else {
+        return;
+    };
+    if !networks.full.is_empty() {
+        let again = read(crd::keys::POD_NETWORKS, write_networks(&networks.full));
+        assert_eq!(again.expect("what was written can be read"), networks);
+    }
+}
+
+fn annotations() -> Vec<Vec<u8>> {
+    lines(&[
+        r#"{"podNetworks":[{"vSwitchOptions":["vsw-1"],"securityGroupIDs":["sg-1"],"interface":"eth0","extraRoutes":[{"dst":"10.1.0.0/16"}],"eniOptions":{"eniType":"Trunk"},"vSwitchSelectOptions":{"vSwitchSelectionPolicy":"most"},"resourceGroupID":"rg-1","defaultRoute":true,"allocationType":{"type":"Fixed","releaseStrategy":"TTL","releaseAfter":"1h5m0s"}}]}"#,
+        r#"[{"interfaceName":"eth1","network":"extra","defaultRoute":true,"routes":[{"dst":"fd00::/64"}]}]"#,
+    ])
+}
+
+/// A record that was written once says what it said, and needs no other write.
+fn podeni(bytes: &[u8]) {
+    let Ok(stored) = serde_json::from_slice::<PodEni>(bytes) else {
+        return;
+    };
+    let Ok(record) = Record::try_from(&stored) else {
+        return;
+    };
+    let halves = stored.halves(&record);
+    let mut written = halves.spec.unwrap_or(stored);
+    written.status = halves.status.map_or(written.status, |status| status.status);
+    let again = Record::try_from(&written).expect("what was written can be read");
+    let whole = written.halves(&again);
+    assert_eq!((whole.spec, whole.status), (None, None));
+    assert_eq!(again.allocations, record.allocations);
+}
+
+fn podenis() -> Vec<Vec<u8>> {
+    lines(&[
+        r#"{"apiVersion":"network.alibabacloud.com/v1beta1","kind":"PodENI","metadata":{"name":"web-0","namespace":"default","uid":"0a1b","resourceVersion":"41","annotations":{"k8s.aliyun.com/pod-uid":"8d3f","network.alibabacloud.com/eni-attempts":"{\"eth0\":2}"},"labels":{"k8s.aliyun.com/node":"n1"},"finalizers":["pod-eni"]},"spec":{"allocations":[{"allocationType":{"type":"Fixed","releaseStrategy":"TTL","releaseAfter":"5m"},"eni":{"id":"eni-1","vpcID":"vpc-1","mac":"00:16:3E:10:34:65","zone":"z-i","vSwitchID":"vsw-1","securityGroupIDs":["sg-1"],"attachmentOptions":{"trunk":true}},"ipv4":"10.0.0.7","ipv4CIDR":"10.0.0.0/20","ipv6":"fd00::7","interface":"","extraRoutes":[{"dst":"10.9.0.0/16"}],"extraConfig":{"a":"1"}}],"zone":"z-i"},"status":{"phase":"Bind","instanceID":"i-1","trunkENIID":"eni-2","msg":"","podLastSeen":"2021-07-12T08:21:16.5Z","eniInfos":{"eni-1":{"id":"eni-1","type":"Member","vid":17,"status":"Bind","vfID":3}}}}"#,
+    ])
 }

@@ -136,7 +136,7 @@ pub struct Attachment {
     /// The ENI of its own that a trunk pod has. Its addresses are that ENI's then and of no pool, and
     /// [`Attachment::eni`] is the trunk that carries it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub member: Option<Member>,
+    pub member: Option<Box<Member>>,
 }
 
 /// The ENI of a trunk pod, as it was when the pod was attached: a restart needs nobody to know it.

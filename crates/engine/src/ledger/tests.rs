@@ -77,12 +77,12 @@ fn trunk_pod(container: &str, address: &str) -> Change {
         created: Timestamp::EPOCH,
         superseded: false,
         sticky: false,
-        member: Some(Member {
+        member: Some(Box::new(Member {
             eni: EniId::new("eni-m").unwrap(),
             vlan: 7,
             subnet: DualStack::default(),
             local: LocalTraffic::Strict,
-        }),
+        })),
     }))
 }
 

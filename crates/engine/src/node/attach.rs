@@ -161,7 +161,7 @@ impl Node {
                     trunk,
                     member,
                 } = bound.clone();
-                (addresses, trunk, Some(member))
+                (addresses, trunk, Some(Box::new(member)))
             }
         };
         let attachment = Attachment {

@@ -225,10 +225,10 @@ impl Node {
         match self.standing(attachment, known) {
             Ok(vlan) if vlan == known.vlan => self.members.forget(&attachment.key),
             Ok(vlan) => {
-                let member = Some(Member {
+                let member = Some(Box::new(Member {
                     vlan,
-                    ..known.clone()
-                });
+                    ..(**known).clone()
+                }));
                 self.members.forget(&attachment.key);
                 self.record(Change::Put(Entry::Attachment(Attachment {
                     member,

@@ -62,8 +62,9 @@ fn a_trunk_of_ours_is_adopted_and_one_of_others_and_members_are_not() {
 #[test]
 fn without_a_trunk_the_node_says_why_and_serves_ordinary_pods() {
     type Change = fn(&mut World);
+    type Told = fn(&TrunkLack) -> bool;
     // What is done, what is told, and how many trunks there are in the end.
-    let cases: [(Change, fn(&TrunkLack) -> bool, usize); 3] = [
+    let cases: [(Change, Told, usize); 3] = [
         (
             |world| world.configure(|config| config.limits.trunk = false),
             |lack| *lack == TrunkLack::Unsupported,
