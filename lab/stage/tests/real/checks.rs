@@ -19,7 +19,7 @@ pub(crate) const IMAGE: &str = "terway-rs/probe:v0.1.0";
 type Check = (&'static str, fn(&Lab));
 
 /// All of them.
-pub(crate) const ALL: [Check; 17] = [
+pub(crate) const ALL: [Check; 18] = [
     ("nodes without the product are not ready", not_ready),
     ("the manifests make them ready", installed),
     ("forty pods get addresses of the pods' vSwitches", deployed),
@@ -37,6 +37,7 @@ pub(crate) const ALL: [Check; 17] = [
     ("the control plane runs beside the agents", trunk::installed),
     ("stateless: pods get ENIs of their own", trunk::stateless),
     ("fixed-ip: a pod keeps its address", trunk::fixed),
+    ("what the webhooks refuse they explain", trunk::refused),
     ("their ENIs go with them", trunk::removed),
     (
         "kubelet, containerd and agent are killed under traffic",

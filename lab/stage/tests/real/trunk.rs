@@ -36,12 +36,16 @@ pub(crate) fn installed(lab: &Lab) {
         "--patch",
     ];
     lab.kubectl(&[&map[..], &[&patch]].concat());
-    lab.kubectl(&[
-        "rollout",
-        "restart",
-        "daemonset/terway",
+    // deploy/overlays/trunk over whatever is installed; it also starts the agents anew.
+    let overlay = include_str!("../../../../deploy/overlays/trunk/capabilities.yaml");
+    let set = [
+        "patch",
+        "daemonset",
+        "terway",
         "--namespace=kube-system",
-    ]);
+        "--patch",
+    ];
+    lab.kubectl(&[&set[..], &[overlay]].concat());
     until(
         "every node has a trunk and says how many members it takes",
         || {
@@ -194,6 +198,53 @@ pub(crate) fn fixed(lab: &Lab) {
         level(phase == "Unbind", phase)
     });
     lab.kubectl(&["delete", "podeni", name(&second)]);
+}
+
+/// What the webhooks refuse, each with its sentence.
+pub(crate) fn refused(lab: &Lab) {
+    let short = FIXED
+        .replace("5m0s", "1m0s")
+        .replace("name: fixed-ip", "name: short");
+    let never = FIXED
+        .replace("TTL", "Never")
+        .replace("name: fixed-ip", "name: never");
+    let groups = "    - sg-bp1lab\n".repeat(11);
+    let many = STATELESS
+        .replace("    - sg-bp1lab\n", &groups)
+        .replace("name: stateless", "name: many");
+    let pod = |key: &str, value: &str| {
+        let mut pod = crate::checks::pod("refused", NODES[0], json!([]));
+        pod["metadata"]["annotations"] = json!({ format!("k8s.aliyun.com/{key}"): value });
+        pod.to_string()
+    };
+    let long = r#"{"podNetworks":[{"interface":"eth000"}]}"#;
+    let mut both = crate::checks::pod("refused", NODES[0], json!([]));
+    both["metadata"]["annotations"] = json!({
+        "k8s.aliyun.com/pod-networking": "stateless",
+        "k8s.aliyun.com/pod-networks-request": r#"[{"network":"stateless"}]"#,
+    });
+    let table = [
+        (short, "releaseAfter is 60s, but at least 300s are needed"),
+        (never, "releaseStrategy Never takes no duration"),
+        (many, "has 11 entries: 1 to 10 are possible"),
+        (pod("pod-networks", "{"), "pod-networks cannot be read"),
+        (
+            pod("pod-networks", long),
+            "interface name eth000 is too long",
+        ),
+        (
+            pod("pod-networking", "none"),
+            "PodNetworking none does not exist",
+        ),
+        (both.to_string(), "only one of the annotations"),
+    ];
+    for (document, expected) in table {
+        let said = lab.kubectl_with(&["apply", "-f", "-"], &document);
+        assert!(
+            said.as_ref().is_err_and(|why| why.contains(expected)),
+            "{expected}: {said:?}"
+        );
+    }
 }
 
 /// Nothing of the trunk pods is left in the cloud.
