@@ -2,8 +2,8 @@
 //! policy routing: a packet from a pod is sent by its address to the table of its ENI, a packet to
 //! a pod by its address to the pod's veth.
 //!
-//! What a trunk pod has beside that is in [`trunk`]. Names, priorities and the next hop are what other software on a node looks for. Must never know
-//! netlink.
+//! What a trunk pod has beside that is in `netplan/trunk.rs`. Names, priorities and the next hop are what
+//! other software on a node looks for. Must never know netlink.
 
 mod trunk;
 
