@@ -48,7 +48,7 @@ pub(crate) struct Webhook {
     pub(crate) dispensable: bool,
     pub(crate) timeout: Duration,
     /// Where it listens, or why nobody knows.
-    pub(crate) address: Result<SocketAddr, String>,
+    pub(crate) addresses: Result<Vec<SocketAddr>, String>,
     /// The name its certificate must have.
     pub(crate) host: String,
     pub(crate) path: String,
@@ -198,7 +198,7 @@ impl Cluster {
             name: object::text(webhook, "/name").to_owned(),
             dispensable: webhook["failurePolicy"] == "Ignore",
             timeout: Duration::from_secs(seconds),
-            address: self.endpoint(
+            addresses: self.endpoints(
                 namespace,
                 name,
                 client["service"]["port"].as_u64().unwrap_or(443),
@@ -215,8 +215,8 @@ impl Cluster {
         }
     }
 
-    /// The first address behind a port of a service.
-    fn endpoint(&self, namespace: &str, name: &str, port: u64) -> Result<SocketAddr, String> {
+    /// The addresses behind a port of a service.
+    fn endpoints(&self, namespace: &str, name: &str, port: u64) -> Result<Vec<SocketAddr>, String> {
         let stored = |resource| {
             self.get(Target {
                 resource,
@@ -227,22 +227,25 @@ impl Cluster {
         let service = stored(&SERVICES).map_err(|_| format!("service {name:?} not found"))?;
         let none = || format!("no endpoints available for service {name:?}");
         let endpoints = stored(&ENDPOINTS).map_err(|_| none())?;
-        let ports = object::items(&service, "/spec/ports").iter();
-        let mut ports = ports.filter(|each| each["port"].as_u64() == Some(port));
+        let ports = object::items(&service, "/spec/ports");
         let wanted = ports
-            .next()
-            .ok_or_else(|| format!("service {name:?} has no port {port}"))?;
-        let place = |subset: &Value| {
-            let ports = object::items(subset, "/ports").iter();
-            let number =
-                ports.clone().find(|each| each["name"] == wanted["name"])?["port"].as_u64()?;
-            let ip = object::text(subset, "/addresses/0/ip").parse().ok()?;
-            Some(SocketAddr::new(ip, u16::try_from(number).ok()?))
-        };
-        object::items(&endpoints, "/subsets")
             .iter()
-            .find_map(place)
-            .ok_or_else(none)
+            .find(|each| each["port"].as_u64() == Some(port));
+        let wanted = wanted.ok_or_else(|| format!("service {name:?} has no port {port}"))?;
+        let mut found = Vec::new();
+        for subset in object::items(&endpoints, "/subsets") {
+            let mut ports = object::items(subset, "/ports").iter();
+            let port = ports.find(|each| each["name"] == wanted["name"]);
+            let port = port.and_then(|port| u16::try_from(port["port"].as_u64()?).ok());
+            let ips = object::items(subset, "/addresses").iter();
+            let ips = ips.filter_map(|each| object::text(each, "/ip").parse().ok());
+            found.extend(ips.filter_map(|ip| Some(SocketAddr::new(ip, port?))));
+        }
+        if found.is_empty() {
+            Err(none())
+        } else {
+            Ok(found)
+        }
     }
 }
 

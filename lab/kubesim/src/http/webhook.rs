@@ -43,13 +43,10 @@ pub(super) async fn ask(dial: &Dial, webhook: &Webhook, review: &Value) -> Resul
 }
 
 async fn exchange(dial: &Dial, webhook: &Webhook, review: &Value) -> Result<Value, String> {
-    let address = webhook.address.clone()?;
-    let dial = Arc::clone(dial);
-    let stream = spawn_blocking(move || dial(address))
-        .await
-        .map_err(|e| e.to_string())?;
     let text = |error: io::Error| error.to_string();
-    let stream = stream.map_err(|error| format!("dial tcp {address}: {error}"))?;
+    let (addresses, dial) = (webhook.addresses.clone()?, Arc::clone(dial));
+    let stream = spawn_blocking(move || first(&dial, &addresses)).await;
+    let stream = stream.map_err(|error| error.to_string())??;
     stream.set_nonblocking(true).map_err(text)?;
     let stream = tokio::net::TcpStream::from_std(stream).map_err(text)?;
     let name = ServerName::try_from(webhook.host.clone()).map_err(|e| e.to_string())?;
@@ -78,6 +75,18 @@ async fn exchange(dial: &Dial, webhook: &Webhook, review: &Value) -> Result<Valu
         Some(code) => Err(format!("the server answers {code}")),
         None => Err("the answer is no HTTP".to_owned()),
     }
+}
+
+/// A connection to the first of several that takes one.
+fn first(dial: &Dial, addresses: &[SocketAddr]) -> Result<TcpStream, String> {
+    let mut why = String::new();
+    for address in addresses {
+        match dial(*address) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => why = format!("dial tcp {address}: {error}"),
+        }
+    }
+    Err(why)
 }
 
 /// Trusts these certificates and no other.

@@ -51,11 +51,12 @@ pub(crate) fn lab(dir: &StateDir, args: &BenchArgs) -> Result<()> {
         max_pool_size: 80,
         ip_cooldown: "1s".into(),
         prefixes: None,
+        trunk: false,
     };
     let region = RegionArgs {
         nodes: 1,
         bin_dir: None,
-        instance_type: "ecs.g7.4xlarge".into(),
+        instance_type: None,
         pool,
         kubernetes: KubernetesArgs::default(),
     };

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{look, tree::tree};
 use crate::{
     control::{Request, ask},
-    kubernetes::{self, Release},
+    kubernetes::{self, CONTROL_PLANE, Release},
     region::{RegionArgs, bin_dir},
     statedir::{DIR, StateDir, until},
 };
@@ -114,7 +114,8 @@ fn preflight(args: &RegionArgs) -> Result<RegionArgs> {
         }
     }
     let bin_dir = bin_dir(args)?;
-    for program in PROGRAMS {
+    let control_plane = args.pool.trunk.then_some(CONTROL_PLANE);
+    for program in PROGRAMS.into_iter().chain(control_plane) {
         if !bin_dir.join(program).exists() {
             let here = bin_dir.display();
             bail!("{here} holds no {program}: run `cargo build --release`, or name a --bin-dir");
@@ -143,7 +144,7 @@ fn launch(dir: &StateDir, args: &RegionArgs) -> Result<Child> {
         .arg("--bin-dir")
         .arg(fs::canonicalize(bin_dir(args)?)?);
     region.args(["--nodes", &args.nodes.to_string()]);
-    region.args(["--instance-type", &args.instance_type]);
+    region.args(["--instance-type", args.instance_type()]);
     region.args(args.pool.words());
     region.args(args.kubernetes.words()?);
     region.current_dir("/").stdin(Stdio::from(lock));

@@ -48,12 +48,13 @@ fn region(bin_dir: Option<PathBuf>) -> RegionArgs {
     RegionArgs {
         nodes: 2,
         bin_dir,
-        instance_type: "ecs.g7.4xlarge".into(),
+        instance_type: None,
         pool: PoolArgs {
             min_pool_size: 10,
             max_pool_size: 30,
             ip_cooldown: "1s".into(),
             prefixes: None,
+            trunk: false,
         },
         kubernetes: KubernetesArgs::default(),
     }

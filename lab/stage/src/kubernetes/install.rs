@@ -10,13 +10,27 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::release::Minor;
+use super::{node::CONTROL_PLANE, release::Minor};
 use crate::{region::OPENAPI, tool};
 
 /// Where the manifests lie below the installation.
 const DEPLOY: &str = "deploy";
 /// Where the agent finds the kubeconfig it is shown.
 const KUBECONFIG: &str = "/etc/lab/kubeconfig";
+
+/// The ConfigMaps that whoever installs the product fills in.
+pub(crate) struct Settings {
+    /// `kube-system/eni-config`.
+    pub(crate) eni_config: Value,
+    /// The control plane's, where there is one.
+    pub(crate) ctrl_config: Option<Value>,
+}
+
+/// A workload that is installed: its kind, its name, and its container.
+type Workload = (&'static str, &'static str, &'static str);
+
+const AGENT: Workload = ("DaemonSet", "terway", "terway");
+const CONTROLLER: Workload = ("Deployment", CONTROL_PLANE, "controlplane");
 
 /// Writes an installation to `directory`: for `kubectl apply -k`. `manifests` is the `deploy`
 /// directory that is installed.
@@ -27,22 +41,19 @@ pub(crate) fn write(
     directory: &Path,
     manifests: &Path,
     minor: Minor,
-    eni_config: &Value,
+    mut settings: Settings,
 ) -> Result<()> {
     let base = match minor.surges_daemon_sets() {
         true => "base",
         false => "overlays/kubernetes-1.20",
     };
-    lay_out(
-        directory,
-        manifests,
-        base,
-        &with_host_ports(eni_config)?,
-        &overlay(&[], &[]),
-    )
+    settings.eni_config = with_host_ports(&settings.eni_config)?;
+    lay_out(directory, manifests, base, &settings, |workload| {
+        overlay(workload, &[], &[])
+    })
 }
 
-/// The same for the simulated cluster. It gives pods no account, so the agent is shown the node's
+/// The same for the simulated cluster. It gives pods no account, so the programs are shown the node's
 /// `kubeconfig`, and it has no kube-proxy, so there are no ports of nodes.
 ///
 /// # Errors
@@ -50,37 +61,48 @@ pub(crate) fn write(
 pub(crate) fn write_simulated(
     directory: &Path,
     manifests: &Path,
-    eni_config: &Value,
+    settings: &Settings,
     kubeconfig: &str,
 ) -> Result<()> {
-    let overlay = overlay(&[("KUBECONFIG", KUBECONFIG)], &[(kubeconfig, KUBECONFIG)]);
-    lay_out(directory, manifests, "base", eni_config, &overlay)
+    lay_out(directory, manifests, "base", settings, |workload| {
+        overlay(
+            workload,
+            &[("KUBECONFIG", KUBECONFIG)],
+            &[(kubeconfig, KUBECONFIG)],
+        )
+    })
 }
 
 fn lay_out(
     directory: &Path,
     manifests: &Path,
     base: &str,
-    eni_config: &Value,
-    overlay: &Value,
+    settings: &Settings,
+    overlay: impl Fn(Workload) -> Value,
 ) -> Result<()> {
     // A kustomization takes nothing from above itself, so the manifests come here.
     copy(manifests, &directory.join(DEPLOY))?;
+    let mut bases = vec![format!("{DEPLOY}/{base}")];
+    let mut resources = vec![("eni-config.yaml", settings.eni_config.clone())];
+    let mut overlays = vec![("overlay.yaml", overlay(AGENT))];
+    if let Some(config) = &settings.ctrl_config {
+        bases.push(format!("{DEPLOY}/controlplane"));
+        resources.push(("ctrl-config.yaml", config.clone()));
+        overlays.push(("controlplane-overlay.yaml", overlay(CONTROLLER)));
+    }
+    let names = |of: &[(&'static str, Value)]| of.iter().map(|(name, _)| *name).collect::<Vec<_>>();
     let kustomization = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         // In the words that the kustomize of kubectl 1.20 knows.
-        "bases": [format!("{DEPLOY}/{base}")],
-        "resources": ["eni-config.yaml"],
-        "patchesStrategicMerge": ["overlay.yaml"],
+        "bases": bases,
+        "resources": names(&resources),
+        "patchesStrategicMerge": names(&overlays),
     });
-    for (name, document) in [
-        ("kustomization.yaml", &kustomization),
-        ("eni-config.yaml", eni_config),
-        ("overlay.yaml", overlay),
-    ] {
+    let documents = resources.into_iter().chain(overlays);
+    for (name, document) in documents.chain([("kustomization.yaml", kustomization)]) {
         let path = directory.join(name);
-        let text = serde_json::to_string_pretty(document)?;
+        let text = serde_json::to_string_pretty(&document)?;
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
@@ -98,9 +120,13 @@ pub(crate) fn apply(directory: &Path, kubeconfig: &Path) -> Result<String> {
 }
 
 /// Everything that the lab adds to the manifests: the region's own addresses, which in the cloud the
-/// agent finds by the region's name, and what is given besides: variables, and files of the node by
+/// programs find by the region's name, and what is given besides: variables, and files of the node by
 /// their path there and in the container.
-fn overlay(variables: &[(&str, &str)], files: &[(&str, &str)]) -> Value {
+fn overlay(
+    (kind, name, container): Workload,
+    variables: &[(&str, &str)],
+    files: &[(&str, &str)],
+) -> Value {
     let openapi = OPENAPI.to_string();
     let own = [
         ("ECS_ENDPOINT", openapi.as_str()),
@@ -112,21 +138,21 @@ fn overlay(variables: &[(&str, &str)], files: &[(&str, &str)]) -> Value {
         .chain(variables)
         .map(|(name, value)| json!({ "name": name, "value": value }))
         .collect();
-    let name = |at: usize| format!("lab-{at}");
+    let volume = |at: usize| format!("lab-{at}");
     let mounts: Value = (0..)
         .zip(files)
-        .map(|(at, (_, inside))| json!({ "name": name(at), "mountPath": inside, "readOnly": true }))
+        .map(|(at, (_, inside))| json!({ "name": volume(at), "mountPath": inside, "readOnly": true }))
         .collect();
     let volumes: Value = (0..)
         .zip(files)
-        .map(|(at, (path, _))| json!({ "name": name(at), "hostPath": { "path": path, "type": "File" } }))
+        .map(|(at, (path, _))| json!({ "name": volume(at), "hostPath": { "path": path, "type": "File" } }))
         .collect();
     json!({
         "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": { "name": "terway", "namespace": "kube-system" },
+        "kind": kind,
+        "metadata": { "name": name, "namespace": "kube-system" },
         "spec": { "template": { "spec": {
-            "containers": [{ "name": "terway", "env": environment, "volumeMounts": mounts }],
+            "containers": [{ "name": container, "env": environment, "volumeMounts": mounts }],
             "volumes": volumes,
         } } },
     })

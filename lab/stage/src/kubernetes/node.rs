@@ -25,6 +25,8 @@ use crate::{
 
 /// The program whose process is called the agent's.
 pub(crate) const AGENT: &str = "terwayd";
+/// The control plane of trunk pods: its program, and the object it is installed by.
+pub(crate) const CONTROL_PLANE: &str = "terway-controlplane";
 /// Plugins that a node's image brings, beside the one under test: the reference plugins.
 const PLUGINS: &str = "/usr/lib/cni";
 const PLUGIN_DIR: &str = "/opt/cni/bin";

@@ -3,8 +3,8 @@
 //! It does what the operating system, the container runtime and the cluster's installer do on a real
 //! node. It ends with its standard input, and with it everything on the node.
 
-mod agent;
 mod mounts;
+mod workload;
 
 use std::{ffi::OsString, fs, io::Write, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
@@ -13,7 +13,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use self::agent::Agent;
+use self::workload::{Product, Workload};
 use crate::{
     control::{Answer, NodeRequest, line},
     kubelet::Kubelet,
@@ -52,6 +52,9 @@ pub(crate) struct NodeArgs {
     /// The node's control group, in each hierarchy below the one it starts in
     #[arg(long)]
     pub(crate) cgroup: String,
+    /// Whether a replica of the control plane of trunk pods runs here
+    #[arg(long)]
+    pub(crate) control_plane: bool,
     #[command(flatten)]
     pub(crate) kubernetes: Option<Sources>,
 }
@@ -73,6 +76,7 @@ impl NodeArgs {
         let mut words: Vec<OsString> = vec!["--name".into(), self.name.clone().into()];
         words.extend(["--bin-dir".into(), self.bin_dir.clone().into()]);
         words.extend(["--cgroup".into(), self.cgroup.clone().into()]);
+        words.extend(self.control_plane.then(|| "--control-plane".into()));
         if let Some(Sources { programs, images }) = &self.kubernetes {
             words.extend(["--kubernetes".into(), programs.into()]);
             words.extend(["--images".into(), images.into()]);
@@ -84,7 +88,8 @@ impl NodeArgs {
 /// What runs on a node that has booted.
 enum Booted {
     Model {
-        agent: Arc<Agent>,
+        /// The agent first.
+        workloads: Vec<Arc<Workload>>,
         kubelet: Arc<Kubelet>,
     },
     Real(kubernetes::Node),
@@ -157,22 +162,32 @@ async fn reply(
             "ip route add default via {gateway} dev eth0 onlink"
         ))?;
         *booted = Some(match &args.kubernetes {
-            None => model(&args.name, address)?,
+            None => model(args, address)?,
             Some(_) => Booted::Real(kubernetes::Node::boot(&args.name)?),
         });
         return Ok(Value::Null);
     }
     match booted.as_ref().context("the node has not booted")? {
-        Booted::Model { agent, kubelet } => match request {
+        Booted::Model { workloads, kubelet } => match request {
             NodeRequest::Pod { namespace, name } => {
                 let netns = kubelet.netns(&namespace, &name);
                 Ok(json!(netns.with_context(|| format!(
                     "pod {namespace}/{name} has no sandbox"
                 ))?))
             }
-            NodeRequest::Kill { component } if component == kubernetes::AGENT => agent.kill(),
-            NodeRequest::Kill { component } => bail!("no {component} runs on this node"),
-            NodeRequest::Agent | NodeRequest::Boot { .. } => Ok(agent.describe()),
+            NodeRequest::Kill { component } => {
+                let mut all = workloads.iter();
+                match all.find(|workload| workload.program() == component) {
+                    Some(workload) => workload.kill(),
+                    None => bail!("no {component} runs on this node"),
+                }
+            }
+            NodeRequest::Agent | NodeRequest::Boot { .. } => {
+                let mut described = workloads.iter().map(|workload| workload.describe());
+                let mut agent = described.next().context("no agent runs on this node")?;
+                agent["control_plane"] = described.next().into();
+                Ok(agent)
+            }
         },
         Booted::Real(node) => match request {
             NodeRequest::Pod { namespace, name } => node.netns(&namespace, &name),
@@ -182,13 +197,19 @@ async fn reply(
     }
 }
 
-/// Starts the model of a kubelet, and the agent beside it.
-fn model(name: &str, address: Ipv4Addr) -> Result<Booted> {
-    let url = region::kubernetes_url();
+/// Starts the model of a kubelet, and the product's programs beside it.
+fn model(args: &NodeArgs, address: Ipv4Addr) -> Result<Booted> {
+    let (name, url) = (&args.name, region::kubernetes_url());
     let client = Client::try_from(kube::Config::new(url.parse()?))?;
-    let agent = Arc::new(Agent::new(name, address));
-    let kubelet = Arc::new(Kubelet::new(client.clone(), name, address));
-    tokio::spawn(agent::supervise(Arc::clone(&agent), client));
+    let control_plane = args.control_plane.then_some(Product::ControlPlane);
+    let products = [Product::Agent].into_iter().chain(control_plane);
+    let workloads: Vec<_> = products
+        .map(|product| Arc::new(Workload::new(product, name, address)))
+        .collect();
+    for workload in &workloads {
+        tokio::spawn(workload::supervise(Arc::clone(workload), client.clone()));
+    }
+    let kubelet = Arc::new(Kubelet::new(client, name, address));
     tokio::spawn(Arc::clone(&kubelet).run());
-    Ok(Booted::Model { agent, kubelet })
+    Ok(Booted::Model { workloads, kubelet })
 }

@@ -15,6 +15,9 @@ pub(crate) struct PoolArgs {
     /// Key enable_ip_prefix of eni_conf, with so many /28 blocks reserved in each vSwitch of pods
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=10))]
     pub(crate) prefixes: Option<u8>,
+    /// Key enable_eni_trunking of eni_conf, with the control plane of trunk pods on the first nodes
+    #[arg(long)]
+    pub(crate) trunk: bool,
 }
 
 impl PoolArgs {
@@ -25,12 +28,14 @@ impl PoolArgs {
             max_pool_size,
             ip_cooldown,
             prefixes,
+            trunk,
         } = self;
         let mut words = vec![
             format!("--min-pool-size={min_pool_size}"),
             format!("--max-pool-size={max_pool_size}"),
             format!("--ip-cooldown={ip_cooldown}"),
         ];
+        words.extend(trunk.then(|| "--trunk".to_owned()));
         words.extend(prefixes.map(|prefixes| format!("--prefixes={prefixes}")));
         words
     }

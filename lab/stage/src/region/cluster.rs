@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     control::NodeRequest,
-    kubernetes::{self, Pki, Release},
+    kubernetes::{self, Pki, Release, Settings},
     node::Sources,
     statedir::{Process, StateDir},
 };
@@ -76,7 +76,10 @@ impl Real {
             &dir.installation(),
             &args.manifests(),
             release.minor,
-            &seed::eni_config(&config, pool)?,
+            Settings {
+                eni_config: seed::eni_config(&config, pool)?,
+                ctrl_config: seed::ctrl_config(&config, pool),
+            },
         )?;
         let log = dir.log("control-plane");
         let log = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;

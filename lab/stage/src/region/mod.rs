@@ -3,6 +3,7 @@
 
 mod arguments;
 mod cluster;
+mod endpoints;
 mod keeper;
 mod nodes;
 mod pool;
@@ -61,6 +62,9 @@ const QUESTION_MAX: Duration = Duration::from_secs(5);
 /// What the control plane is called where nodes are named.
 const CONTROL_PLANE: &str = "control-plane";
 
+/// Replicas of the control plane of trunk pods, as its manifest says; each on a node of its own.
+const CONTROL_PLANES: usize = 2;
+
 /// What a region is made with.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RegionArgs {
@@ -70,14 +74,33 @@ pub(crate) struct RegionArgs {
     /// Where terway, terwayd and terway-probe are [default: beside this program]
     #[arg(long)]
     pub(crate) bin_dir: Option<PathBuf>,
-    /// Instance type of the nodes: how many ENIs, and addresses on each
-    // 8 ENIs with 30 addresses: 50 pods a node need four, so the address quota is no lab's first limit.
-    #[arg(long, default_value = "ecs.g7.4xlarge")]
-    pub(crate) instance_type: String,
+    /// Instance type of the nodes: how many ENIs, and addresses on each [default: ecs.g7.4xlarge, with
+    /// --trunk ecs.g6.16xlarge]
+    #[arg(long)]
+    pub(crate) instance_type: Option<String>,
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
     #[command(flatten)]
     pub(crate) kubernetes: KubernetesArgs,
+}
+
+impl RegionArgs {
+    /// The instance type of the nodes.
+    pub(crate) fn instance_type(&self) -> &str {
+        // 8 ENIs with 30 addresses: 50 pods a node need four, so the address quota is no lab's first
+        // limit. With trunks 8 with 20, and 52 members.
+        let usual = match self.pool.trunk {
+            false => "ecs.g7.4xlarge",
+            true => "ecs.g6.16xlarge",
+        };
+        self.instance_type.as_deref().unwrap_or(usual)
+    }
+
+    /// Whether a replica of the control plane runs on this node of a simulated cluster; in a real one
+    /// its scheduler decides.
+    fn controls(&self, number: usize) -> bool {
+        self.pool.trunk && self.kubernetes.kubernetes.is_none() && number < CONTROL_PLANES
+    }
 }
 
 /// With which Kubernetes.
@@ -244,7 +267,8 @@ fn simulated(
     services: &Services,
     tasks: &mut JoinSet<()>,
 ) -> Result<(Cluster, String)> {
-    let cluster = Api::new(kubesim::Cluster::new(seed::SEED, since_epoch()));
+    let cluster = kubesim::Cluster::new(seed::SEED, since_epoch());
+    let cluster = Api::dialing(cluster, services.dialer()?);
     let door = format!("http://{}", services.serve_cluster(&cluster, tasks)?);
     fs::write(dir.kubeconfig(), seed::kubeconfig(&door)).context("cannot write the kubeconfig")?;
     seed::install(dir, &args.kubernetes.manifests(), &args.pool)?;
@@ -281,6 +305,12 @@ async fn populate(lab: &Arc<Lab>, args: &RegionArgs) -> Result<()> {
     }
     let starts = (0..usize::from(args.nodes)).map(|number| start(lab, args, number));
     try_join_all(starts).await?;
+    if let (Cluster::Simulated(cluster), true) = (&lab.cluster, args.pool.trunk) {
+        let instances = lab.cloud.with(|_, region| region.snapshot().instances);
+        let controls = instances.iter().take(CONTROL_PLANES);
+        let addresses: Vec<_> = controls.map(|one| one.primary_address).collect();
+        endpoints::publish(cluster, &addresses)?;
+    }
     tracing::info!(nodes = args.nodes, "the lab is up");
     Ok(())
 }
@@ -292,6 +322,7 @@ async fn start(lab: &Lab, args: &RegionArgs, number: usize) -> Result<()> {
         name: name.clone(),
         bin_dir: bin_dir(args)?,
         cgroup: lab.groups.of(&name),
+        control_plane: args.controls(number),
         kubernetes: lab.cluster.sources(),
     };
     let node = Arc::new(Node::start(&lab.dir, &node_args, instance.clone()).await?);
@@ -303,7 +334,7 @@ async fn start(lab: &Lab, args: &RegionArgs, number: usize) -> Result<()> {
         let spec = InstanceSpec {
             id: Some(instance),
             name,
-            instance_type: args.instance_type.clone(),
+            instance_type: args.instance_type().to_owned(),
             vswitch: seed::node_vswitch(number),
             security_groups: region.config().security_groups.clone(),
             ram_role: Some(seed::ROLE.into()),

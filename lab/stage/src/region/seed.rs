@@ -12,7 +12,11 @@ use model::{Ipv4Prefix, VSwitchId, ZoneId};
 use serde_json::{Value, json};
 
 use super::PoolArgs;
-use crate::{kubernetes, node::LAB, statedir::StateDir};
+use crate::{
+    kubernetes::{self, CONTROL_PLANE, Settings},
+    node::LAB,
+    statedir::StateDir,
+};
 
 /// The lab's zones, in turns for its nodes.
 const ZONES: [char; 2] = ['h', 'i'];
@@ -94,6 +98,7 @@ pub(super) fn eni_config(config: &RegionConfig, pool: &PoolArgs) -> Result<Value
         "min_pool_size": pool.min_pool_size,
         "ip_cooldown": pool.ip_cooldown,
         "enable_ip_prefix": pool.prefixes.is_some(),
+        "enable_eni_trunking": pool.trunk,
     });
     let conflist = json!({
         "cniVersion": "0.4.0",
@@ -111,15 +116,35 @@ pub(super) fn eni_config(config: &RegionConfig, pool: &PoolArgs) -> Result<Value
     }))
 }
 
+/// `kube-system/terway-controlplane`, where there is a control plane.
+pub(super) fn ctrl_config(config: &RegionConfig, pool: &PoolArgs) -> Option<Value> {
+    let keys = json!({
+        "clusterID": "c-lab", "vpcID": config.vpc, "regionID": config.region,
+        "leaderElection": true,
+        "healthzBindAddress": "0.0.0.0:9191", "metricsBindAddress": "0.0.0.0:9191",
+    });
+    pool.trunk.then(|| {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": CONTROL_PLANE, "namespace": "kube-system" },
+            "data": { "ctrl-config.yaml": keys.to_string() },
+        })
+    })
+}
+
 /// Installs the product into the simulated cluster as its documentation says: with `kubectl`. Blocks.
 ///
 /// # Errors
 /// With what `kubectl` says.
 pub(super) fn install(dir: &StateDir, manifests: &Path, pool: &PoolArgs) -> Result<()> {
     let installation = dir.installation();
-    let eni_config = eni_config(&region(pool), pool)?;
+    let config = region(pool);
+    let settings = Settings {
+        eni_config: eni_config(&config, pool)?,
+        ctrl_config: ctrl_config(&config, pool),
+    };
     let kubeconfig = format!("{LAB}/node/kubeconfig");
-    kubernetes::write_simulated(&installation, manifests, &eni_config, &kubeconfig)?;
+    kubernetes::write_simulated(&installation, manifests, &settings, &kubeconfig)?;
     let said =
         tokio::task::block_in_place(|| kubernetes::install(&installation, &dir.kubeconfig()))?;
     tracing::info!(said, "the product is installed");
@@ -193,6 +218,7 @@ mod tests {
             max_pool_size: 5,
             ip_cooldown: "60s".into(),
             prefixes: Some(10),
+            trunk: true,
         };
         let config = region(&pool);
         config.check().unwrap();

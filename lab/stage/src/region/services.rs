@@ -2,7 +2,8 @@
 //! loopback for people. One router each, two listeners.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::{AsFd, OwnedFd},
 };
 
@@ -51,6 +52,12 @@ impl Services {
     /// A descriptor of the namespace.
     pub(super) fn netns(&self) -> Result<OwnedFd> {
         self.netns.try_clone().context("cannot copy a descriptor")
+    }
+
+    /// Connects from here to programs in the VPC. Blocks.
+    pub(super) fn dialer(&self) -> Result<impl Fn(SocketAddr) -> io::Result<TcpStream> + use<>> {
+        let netns = self.netns()?;
+        Ok(move |address| netns::inside(netns.as_fd(), || TcpStream::connect(address))?)
     }
 
     /// Serves the cloud's API and instance metadata on `tasks`. Returns where people reach the API.

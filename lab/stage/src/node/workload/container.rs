@@ -30,7 +30,7 @@ for directory in usr/lib usr/lib64 lib lib64; do
   if [ -L /$directory ]; then cp -P /$directory $directory
   elif [ -d /$directory ]; then mkdir -p $directory; mount --bind -o ro /$directory $directory; fi
 done
-for program in terwayd terway terway-cli; do
+for program in terwayd terway terway-cli terway-controlplane; do
   if [ -e \"$programs/$program\" ]; then
     touch usr/local/bin/$program; mount --bind -o ro \"$programs/$program\" usr/local/bin/$program; fi
 done
@@ -117,8 +117,12 @@ fn script(container: &Container) -> String {
     } else {
         "--no-new-privs "
     };
+    let user = container
+        .user
+        .map(|(user, group)| format!("--reuid={user} --regid={group} --clear-groups "));
+    let user = user.unwrap_or_default();
     script += &format!(
-        "exec chroot . /.setpriv --inh-caps=-all --bounding-set=-all{added} {privileges}\"$@\"\n"
+        "exec chroot . /.setpriv {user}--inh-caps=-all --bounding-set=-all{added} {privileges}\"$@\"\n"
     );
     script
 }
@@ -140,6 +144,7 @@ mod tests {
             environment: [].into(),
             capabilities: vec!["DAC_OVERRIDE".into(), "NET_ADMIN".into()],
             gains_privileges: false,
+            user: None,
             writes_its_root: false,
             mounts: vec![Mount {
                 source: "/var/run/eni".into(),
@@ -164,6 +169,7 @@ mod tests {
         );
         assert!(script.contains("remount,bind,ro \"$root\""));
         container.capabilities.clear();
+        container.user = Some((65532, 0));
         container.writes_its_root = true;
         let script = super::script(&container);
         assert!(
@@ -171,7 +177,9 @@ mod tests {
                 .lines()
                 .last()
                 .unwrap()
-                .contains("--bounding-set=-all --no-new-privs")
+                .contains(
+                    "--reuid=65532 --regid=0 --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs"
+                )
         );
         assert!(!script.contains("remount"));
     }

@@ -1,15 +1,17 @@
-//! What the DaemonSet says about the agent's pod, as far as a node without a real kubelet carries it out.
+//! What a template says about a program's pod, as far as a node without a real kubelet carries it out.
 //!
-//! Pure. What cannot be carried out is refused by name: the lab runs the agent as its manifest says, or
+//! Pure. What cannot be carried out is refused by name: the lab runs a program as its manifest says, or
 //! not at all. Left to the tier with a real Kubernetes: seccomp, resources, the service account.
 
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::{
-    api::core::v1::{self, PodSpec, PodTemplateSpec, Volume},
+    api::core::v1::{self, PodSpec, PodTemplateSpec},
     apimachinery::pkg::util::intstr::IntOrString,
 };
+
+use super::volume::FileVolume;
 
 /// What a runtime leaves a container whose manifest drops nothing (containerd's default).
 const DEFAULT_CAPABILITIES: [&str; 14] = [
@@ -37,10 +39,10 @@ pub(super) struct Identity<'a> {
     pub(super) node: &'a str,
 }
 
-/// The agent's pod.
+/// The program's pod.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pod {
-    pub(super) volumes: Vec<ConfigVolume>,
+    pub(super) volumes: Vec<FileVolume>,
     pub(super) init: Vec<Container>,
     pub(super) main: Container,
 }
@@ -54,6 +56,8 @@ pub(super) struct Container {
     /// In upper case, without `CAP_`.
     pub(super) capabilities: Vec<String>,
     pub(super) gains_privileges: bool,
+    /// User and group, where they are not root's.
+    pub(super) user: Option<(i64, i64)>,
     pub(super) writes_its_root: bool,
     pub(super) mounts: Vec<Mount>,
     pub(super) readiness: Option<Probe>,
@@ -70,15 +74,6 @@ pub(super) struct Mount {
     pub(super) made: bool,
 }
 
-/// A ConfigMap as a directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ConfigVolume {
-    pub(super) name: String,
-    pub(super) config_map: String,
-    pub(super) optional: bool,
-    pub(super) mode: u32,
-}
-
 /// A question to the container over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Probe {
@@ -89,11 +84,6 @@ pub(super) struct Probe {
     pub(super) failures: u32,
 }
 
-/// Where a volume's files are on the node.
-pub(super) fn volume_path(name: &str) -> String {
-    format!("{}/node/volumes/{name}", crate::node::LAB)
-}
-
 /// Reads the template for the pod of `identity`.
 ///
 /// # Errors
@@ -101,7 +91,7 @@ pub(super) fn volume_path(name: &str) -> String {
 pub(super) fn read(template: &PodTemplateSpec, identity: Identity<'_>) -> Result<Pod> {
     let spec = template.spec.as_ref().context("its template has no spec")?;
     if spec.host_network != Some(true) {
-        bail!("its pod has no hostNetwork: the lab runs no agent in a network of its own");
+        bail!("its pod has no hostNetwork: the lab runs no program in a network of its own");
     }
     let container = |container| {
         self::container(container, spec, identity)
@@ -112,7 +102,9 @@ pub(super) fn read(template: &PodTemplateSpec, identity: Identity<'_>) -> Result
     };
     let volumes = spec.volumes.iter().flatten();
     Ok(Pod {
-        volumes: volumes.filter_map(config_volume).collect(),
+        volumes: volumes
+            .filter_map(|volume| FileVolume::read(volume, identity))
+            .collect(),
         init: spec
             .init_containers
             .iter()
@@ -120,18 +112,6 @@ pub(super) fn read(template: &PodTemplateSpec, identity: Identity<'_>) -> Result
             .map(container)
             .collect::<Result<_>>()?,
         main: container(main)?,
-    })
-}
-
-fn config_volume(volume: &Volume) -> Option<ConfigVolume> {
-    /// `defaultMode` of a volume that says none.
-    const MODE: i32 = 0o644;
-    let source = volume.config_map.as_ref()?;
-    Some(ConfigVolume {
-        name: volume.name.clone(),
-        config_map: source.name.clone(),
-        optional: source.optional == Some(true),
-        mode: source.default_mode.unwrap_or(MODE).try_into().ok()?,
     })
 }
 
@@ -160,15 +140,17 @@ fn container(
         bail!("a privileged container is not carried out");
     }
     let mounts = container.volume_mounts.iter().flatten();
+    let user = user(spec, &security);
     Ok(Container {
         name: container.name.clone(),
         words,
         environment: environment.collect::<Result<_>>()?,
         capabilities: capabilities(security.capabilities.unwrap_or_default()),
+        user,
         gains_privileges: security.allow_privilege_escalation != Some(false),
         writes_its_root: security.read_only_root_filesystem != Some(true),
         mounts: mounts
-            .map(|mount| self::mount(mount, spec))
+            .map(|mount| self::mount(mount, spec, identity))
             .collect::<Result<_>>()?,
         readiness: container.readiness_probe.as_ref().map(probe).transpose()?,
         liveness: container.liveness_probe.as_ref().map(probe).transpose()?,
@@ -195,6 +177,14 @@ fn value(variable: &v1::EnvVar, identity: Identity<'_>) -> Result<String> {
     Ok(text.to_owned())
 }
 
+/// As whom it runs; the container's word counts before the pod's.
+fn user(spec: &PodSpec, own: &v1::SecurityContext) -> Option<(i64, i64)> {
+    let pod = spec.security_context.as_ref();
+    let user = own.run_as_user.or_else(|| pod?.run_as_user)?;
+    let group = own.run_as_group.or_else(|| pod?.run_as_group);
+    Some((user, group.unwrap_or_default()))
+}
+
 fn capabilities(asked: v1::Capabilities) -> Vec<String> {
     let dropped = asked.drop.unwrap_or_default();
     let kept = DEFAULT_CAPABILITIES
@@ -211,7 +201,7 @@ fn capabilities(asked: v1::Capabilities) -> Vec<String> {
     all
 }
 
-fn mount(mount: &v1::VolumeMount, spec: &PodSpec) -> Result<Mount> {
+fn mount(mount: &v1::VolumeMount, spec: &PodSpec, identity: Identity<'_>) -> Result<Mount> {
     let volume = spec
         .volumes
         .iter()
@@ -231,7 +221,7 @@ fn mount(mount: &v1::VolumeMount, spec: &PodSpec) -> Result<Mount> {
             mount.mount_path
         );
     }
-    let (source, made) = match (&volume.host_path, &volume.config_map) {
+    let (source, made) = match (&volume.host_path, FileVolume::read(volume, identity)) {
         (Some(host), _) => {
             let made = match host.type_.as_deref() {
                 None | Some("" | "DirectoryOrCreate") => true,
@@ -240,8 +230,11 @@ fn mount(mount: &v1::VolumeMount, spec: &PodSpec) -> Result<Mount> {
             };
             (host.path.clone(), made)
         }
-        (_, Some(_)) => (volume_path(&volume.name), false),
-        _ => bail!("volume {} is neither hostPath nor configMap", volume.name),
+        (_, Some(files)) => (files.path, false),
+        _ => bail!(
+            "volume {} is neither hostPath, configMap nor secret",
+            volume.name
+        ),
     };
     Ok(Mount {
         source,
@@ -291,7 +284,7 @@ mod tests {
                     { "name": "RUST_LOG", "value": "info" },
                 ],
                 "securityContext": {
-                    "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+                    "runAsUser": 65532, "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
                     "capabilities": { "drop": ["ALL"], "add": ["NET_ADMIN"] },
                 },
                 "readinessProbe": { "httpGet": { "path": "/readyz", "port": 9190 }, "periodSeconds": 2 },
@@ -320,7 +313,8 @@ mod tests {
         assert_eq!(main.environment.len(), 2);
         assert_eq!(main.capabilities, ["NET_ADMIN"]);
         assert!(!main.gains_privileges && !main.writes_its_root);
-        assert_eq!(main.mounts[0].source, "/run/lab/node/volumes/conf");
+        assert_eq!(main.user, Some((65532, 0)));
+        assert_eq!(main.mounts[0].source, "/run/lab/node/volumes/terway-a/conf");
         assert!(main.mounts[0].read_only && main.mounts[1].made);
         let ready = main.readiness.as_ref().unwrap();
         assert_eq!(

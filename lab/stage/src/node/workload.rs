@@ -1,5 +1,6 @@
-//! The agent as the cluster's DaemonSet says: its init containers, its container with its probes, and
-//! started again whenever it dies. Nothing about it is known here that is not in that object.
+//! A program of the product as the cluster's object says: its init containers, its container with its
+//! probes, and started again whenever it dies. Nothing about it is known here that is not in that
+//! object.
 
 mod container;
 mod probe;
@@ -17,7 +18,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment},
+    core::v1::PodTemplateSpec,
+};
 use kube::{Api, Client};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -25,21 +29,68 @@ use tokio::{process::Child, task::JoinSet, time::sleep};
 
 use self::template::{Container, Identity, Pod, Probe};
 use super::LAB;
-use crate::region;
+use crate::{
+    kubernetes::{self, CONTROL_PLANE},
+    region,
+};
 
-/// First and longest pause before the agent is started again, and how long it must have run to begin
+/// First and longest pause before it is started again, and how long it must have run to begin
 /// with the first once more. A kubelet begins at 10 s; the lab has no time for that.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(10);
 
-/// The product's DaemonSet.
+/// Where the product's objects are.
 const NAMESPACE: &str = "kube-system";
-const NAME: &str = "terway";
 
-/// The agent of this node.
+/// Which program, and whose template says how it runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Product {
+    Agent,
+    ControlPlane,
+}
+
+impl Product {
+    /// The program, as people name it to have it killed.
+    pub(super) fn program(self) -> &'static str {
+        match self {
+            Self::Agent => kubernetes::AGENT,
+            Self::ControlPlane => CONTROL_PLANE,
+        }
+    }
+
+    /// The object's name.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "terway",
+            Self::ControlPlane => CONTROL_PLANE,
+        }
+    }
+
+    async fn template(self, client: &Client) -> Result<PodTemplateSpec> {
+        let (client, name) = (client.clone(), self.name());
+        let template = match self {
+            Self::Agent => {
+                let set = Api::<DaemonSet>::namespaced(client, NAMESPACE)
+                    .get(name)
+                    .await?;
+                set.spec.map(|spec| spec.template)
+            }
+            Self::ControlPlane => {
+                let set = Api::<Deployment>::namespaced(client, NAMESPACE)
+                    .get(name)
+                    .await?;
+                set.spec.map(|spec| spec.template)
+            }
+        };
+        template.context("it has no spec")
+    }
+}
+
+/// A program on this node.
 #[derive(Debug)]
-pub(super) struct Agent {
+pub(super) struct Workload {
+    product: Product,
     node: String,
     address: Ipv4Addr,
     state: Mutex<State>,
@@ -53,9 +104,10 @@ struct State {
     unready: Option<String>,
 }
 
-impl Agent {
-    pub(super) fn new(node: &str, address: Ipv4Addr) -> Self {
+impl Workload {
+    pub(super) fn new(product: Product, node: &str, address: Ipv4Addr) -> Self {
         Self {
+            product,
             node: node.to_owned(),
             address,
             state: Mutex::new(State {
@@ -64,6 +116,10 @@ impl Agent {
                 unready: Some("it has not started".to_owned()),
             }),
         }
+    }
+
+    pub(super) fn program(&self) -> &'static str {
+        self.product.program()
     }
 
     /// Its process, as this node numbers it, how often it was started again, and what its probe says.
@@ -79,8 +135,9 @@ impl Agent {
     pub(super) fn kill(&self) -> Result<Value> {
         let pid = self.lock().pid;
         let pid = pid.and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
-        let pid = pid.ok_or_else(|| anyhow!("the agent does not run at this moment"))?;
-        kill_process(pid, Signal::KILL).context("cannot kill the agent")?;
+        let pid = pid.ok_or_else(|| anyhow!("{} does not run at this moment", self.program()))?;
+        kill_process(pid, Signal::KILL)
+            .with_context(|| format!("cannot kill {}", self.program()))?;
         Ok(json!({ "killed": pid.as_raw_nonzero().get() }))
     }
 
@@ -89,24 +146,24 @@ impl Agent {
     }
 
     fn log(&self) -> String {
-        format!("{}-terwayd", self.node)
+        format!("{}-{}", self.node, self.program())
     }
 }
 
-/// Keeps the agent running, for ever.
-pub(super) async fn supervise(agent: Arc<Agent>, client: Client) {
+/// Keeps the program running, for ever.
+pub(super) async fn supervise(workload: Arc<Workload>, client: Client) {
     let mut pause = PAUSE_MIN;
     // The pod whose init containers have run.
     let mut initialised: Option<Pod> = None;
     loop {
         let began = Instant::now();
-        let outcome = match run(&agent, &client, &mut initialised).await {
+        let outcome = match run(&workload, &client, &mut initialised).await {
             Ok(status) => status.to_string(),
             Err(error) => format!("{error:#}"),
         };
-        tracing::warn!(outcome, ?pause, "the agent has ended");
+        tracing::warn!(outcome, ?pause, "{} has ended", workload.program());
         {
-            let mut state = agent.lock();
+            let mut state = workload.lock();
             state.pid = None;
             state.unready = Some(format!("it has ended: {outcome}"));
         }
@@ -118,62 +175,57 @@ pub(super) async fn supervise(agent: Arc<Agent>, client: Client) {
     }
 }
 
-/// Runs the agent once; its init containers too, the first time and when its manifest has changed.
+/// Runs it once; its init containers too, the first time and when its manifest has changed.
 async fn run(
-    agent: &Arc<Agent>,
+    workload: &Arc<Workload>,
     client: &Client,
     initialised: &mut Option<Pod>,
 ) -> Result<std::process::ExitStatus> {
-    let pod = read(agent, client).await?;
+    let pod = read(workload, client).await?;
     let mut followers = JoinSet::new();
     for each in &pod.volumes {
-        volume::fill(client, NAMESPACE, each).await?;
-        followers.spawn(volume::follow(
-            client.clone(),
-            NAMESPACE.to_owned(),
-            each.clone(),
-        ));
+        each.fill(client.clone(), NAMESPACE).await?;
+        followers.spawn(each.clone().follow(client.clone(), NAMESPACE));
     }
     write_kubeconfig()?;
     if initialised.as_ref() != Some(&pod) {
         for each in &pod.init {
-            let mut child = container::start(each, &agent.log())?;
+            let mut child = container::start(each, &workload.log())?;
             let status = child.wait().await?;
             if !status.success() {
                 bail!(
-                    "init container {} ended with {status}; the agent's log says why",
+                    "init container {} ended with {status}; its log says why",
                     each.name
                 );
             }
         }
         *initialised = Some(pod.clone());
     }
-    let mut child = container::start(&pod.main, &agent.log())?;
+    let mut child = container::start(&pod.main, &workload.log())?;
     {
-        let mut state = agent.lock();
+        let mut state = workload.lock();
         state.pid = child.id();
         state.starts += 1;
     }
-    attend(agent, &pod.main, &mut child).await
+    attend(workload, &pod.main, &mut child).await
 }
 
-/// The agent's pod on this node, as the DaemonSet describes it now.
-async fn read(agent: &Agent, client: &Client) -> Result<Pod> {
-    let sets: Api<DaemonSet> = Api::namespaced(client.clone(), NAMESPACE);
-    let what = || format!("DaemonSet {NAMESPACE}/{NAME}");
-    let set = sets.get(NAME).await.with_context(what)?;
-    let spec = set.spec.with_context(what)?;
+/// The program's pod on this node, as its object describes it now.
+async fn read(workload: &Workload, client: &Client) -> Result<Pod> {
+    let (product, node) = (workload.product, &workload.node);
+    let what = || format!("{product:?}: {NAMESPACE}/{}", product.name());
+    let template = product.template(client).await.with_context(what)?;
     let identity = Identity {
         namespace: NAMESPACE,
-        pod: &format!("{NAME}-{}", agent.node),
-        node: &agent.node,
+        pod: &format!("{}-{node}", product.name()),
+        node,
     };
-    template::read(&spec.template, identity).with_context(what)
+    template::read(&template, identity).with_context(what)
 }
 
 /// Waits for the container's end, and asks its probes meanwhile.
 async fn attend(
-    agent: &Arc<Agent>,
+    workload: &Arc<Workload>,
     container: &Container,
     child: &mut Child,
 ) -> Result<std::process::ExitStatus> {
@@ -181,11 +233,14 @@ async fn attend(
         .readiness
         .as_ref()
         .map(|_| "its probe has not asked yet".to_owned());
-    agent.lock().unready = first;
+    workload.lock().unready = first;
     let readiness = async {
         match &container.readiness {
             Some(probe) => {
-                judge(probe, agent.address, |failed| agent.lock().unready = failed).await
+                judge(probe, workload.address, |failed| {
+                    workload.lock().unready = failed
+                })
+                .await
             }
             None => pending().await,
         }
@@ -193,18 +248,18 @@ async fn attend(
     let liveness = async {
         let told = |failed: Option<String>| {
             if let Some(why) = failed {
-                tracing::warn!(why, "the agent is not alive and is killed");
+                tracing::warn!(why, "{} is not alive and is killed", workload.program());
                 // It may just have ended by itself.
-                let _ = agent.kill();
+                let _ = workload.kill();
             }
         };
         match &container.liveness {
-            Some(probe) => judge(probe, agent.address, told).await,
+            Some(probe) => judge(probe, workload.address, told).await,
             None => pending().await,
         }
     };
     tokio::select! {
-        status = child.wait() => status.context("cannot wait for the agent"),
+        status = child.wait() => status.context("cannot wait for it"),
         never = readiness => match never {},
         never = liveness => match never {},
     }
