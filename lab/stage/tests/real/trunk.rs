@@ -154,7 +154,7 @@ fn reach(lab: &Lab, pods: &[Value]) {
 
 fn got(answer: Result<Value, String>) {
     let answer = answer.unwrap_or_else(|why| panic!("{why}"));
-    assert_eq!(answer["status"], 200, "{answer}");
+    assert!(answer["local"].is_string(), "{answer}");
 }
 
 /// The second example: a StatefulSet's pod keeps ENI and address when it is made again.
