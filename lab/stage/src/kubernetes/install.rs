@@ -15,6 +15,8 @@ use crate::{region::OPENAPI, tool};
 
 /// Where the manifests lie below the installation.
 const DEPLOY: &str = "deploy";
+/// What an agent needs beside the base to tag the frames of trunk pods.
+const TRUNK: &str = "deploy/overlays/trunk/capabilities.yaml";
 /// Where the agent finds the kubeconfig it is shown.
 const KUBECONFIG: &str = "/etc/lab/kubeconfig";
 
@@ -91,13 +93,15 @@ fn lay_out(
         overlays.push(("controlplane-overlay.yaml", overlay(CONTROLLER)));
     }
     let names = |of: &[(&'static str, Value)]| of.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    let mut patches = names(&overlays);
+    patches.extend(settings.ctrl_config.as_ref().map(|_| TRUNK));
     let kustomization = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         // In the words that the kustomize of kubectl 1.20 knows.
         "bases": bases,
         "resources": names(&resources),
-        "patchesStrategicMerge": names(&overlays),
+        "patchesStrategicMerge": patches,
     });
     let documents = resources.into_iter().chain(overlays);
     for (name, document) in documents.chain([("kustomization.yaml", kustomization)]) {

@@ -15,7 +15,6 @@ mod rig;
 mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
-mod trunk;
 mod verbs;
 mod waves;
 
