@@ -43,10 +43,11 @@ pub(crate) fn ask(request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<R
     }
 }
 
-/// Whether the same request may be sent again: nobody took it, or whoever took it is dead. An ADD is
-/// the same ADD when it is repeated, by sandbox and interface.
+/// Whether the same request may be sent again: nobody took it, or whoever did is gone, also one that
+/// handed over with the request still in its queue. An ADD is the same ADD when it is repeated, by
+/// sandbox and interface.
 fn is_away(error: &SocketError) -> bool {
-    error.is_nobody() || matches!(error, SocketError::Closed)
+    error.is_nobody() || error.is_severed()
 }
 
 fn exchange(

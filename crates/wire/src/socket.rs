@@ -96,6 +96,19 @@ impl SocketError {
             }
         )
     }
+
+    /// Whether whoever took the connection went away over it. Which error it is says how far the message
+    /// came: nobody may write to a closed connection (`EPIPE`), what lies unread in one when it is closed
+    /// resets it (`ECONNRESET`, unix(7)), and one closed after reading just ends.
+    pub fn is_severed(&self) -> bool {
+        match self {
+            SocketError::Closed => true,
+            SocketError::Send { source, .. } | SocketError::Receive(source) => {
+                matches!(*source, Errno::PIPE | Errno::CONNRESET)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A listening socket.
@@ -312,6 +325,37 @@ mod tests {
                 .unwrap();
             assert_eq!(connection.receive::<Reply>().unwrap().0, Reply::Done);
         });
+    }
+
+    #[test]
+    fn an_agent_that_goes_away_is_told_from_one_that_says_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.sock");
+        let connect = || {
+            let client = Connection::connect(&path).unwrap();
+            client.limit(Duration::from_millis(20)).unwrap();
+            client
+        };
+
+        let listener = Listener::bind(&path).unwrap();
+        let (unread, unsent) = (connect(), connect());
+        unread.send(&request(), &[]).unwrap();
+        let silence = unread.receive::<Reply>().unwrap_err();
+        assert!(!silence.is_severed(), "{silence:?}");
+        drop(listener);
+        let reset = unread.receive::<Reply>().unwrap_err();
+        assert!(reset.is_severed(), "{reset:?}");
+        let pipe = unsent.send(&request(), &[]).unwrap_err();
+        assert!(pipe.is_severed(), "{pipe:?}");
+
+        let listener = Listener::bind(&path).unwrap();
+        let client = connect();
+        client.send(&request(), &[]).unwrap();
+        let server = listener.accept(Duration::from_secs(5)).unwrap();
+        server.receive::<Request>().unwrap();
+        drop(server);
+        let closed = client.receive::<Reply>().unwrap_err();
+        assert!(closed.is_severed(), "{closed:?}");
     }
 
     #[test]
