@@ -15,6 +15,7 @@ mod rig;
 mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
+mod trunk;
 mod verbs;
 mod waves;
 

@@ -107,6 +107,13 @@ impl Lab {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// `kubectl apply` of a document.
+    pub(crate) fn apply(&self, document: &str) {
+        let file = self.dir.join("applied");
+        fs::write(&file, document).unwrap();
+        self.kubectl(&["apply", "-f", file.to_str().unwrap()]);
+    }
+
     pub(crate) fn exec_ok(&self, pod: &str, command: &[&str]) {
         self.run_ok(&[&["exec", pod, "--"], command].concat());
     }

@@ -278,7 +278,7 @@ fn at_rest(lab: &Lab) {
                 .filter(|what| pool[*what].as_u64() != Some(0));
             let busy: Vec<_> = busy.collect();
             let held: usize = list(&node["enis"])
-                .filter(|eni| eni["kind"] == "Secondary")
+                .filter(|eni| eni["kind"] == "Secondary" || eni["kind"] == "Trunk")
                 .map(|eni| 1 + list(&eni["secondary"]).count())
                 .sum();
             let idle = pool["idle"].as_u64();

@@ -257,7 +257,7 @@ pub(crate) fn removed(lab: &Lab) {
     });
     let enis = lab.status();
     let members = list(&enis["nodes"]).flat_map(|node| list(&node["enis"]));
-    let members: Vec<_> = members.filter(|eni| eni["type"] == "Member").collect();
+    let members: Vec<_> = members.filter(|eni| eni["kind"] == "Member").collect();
     assert!(members.is_empty(), "{members:?}");
 }
 
