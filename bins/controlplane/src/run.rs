@@ -94,8 +94,10 @@ async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
         driver: outbox.clone(),
         listed: Arc::new(Listed::new(KINDS)),
     };
-    let known = webhook::Publisher::new(config.known());
-    watch_all(&watches, &config, &records, &known);
+    let standing = config.known();
+    let users = standing.users.clone();
+    let known = webhook::Publisher::new(standing);
+    watch_all(&watches, &config, &records, &known, users);
     watches.listed.wait().await;
     door.listed.store(true, Ordering::Relaxed);
     tracing::info!("all that the API server has is known");
@@ -201,11 +203,22 @@ fn watch_all(
     config: &Config,
     records: &Arc<Records>,
     known: &webhook::Publisher,
+    users: webhook::Users,
 ) {
     let kinds = config.custom_stateful_workload_kinds.clone();
     watches.follow::<Pod>("pods", move |told| match told {
-        Told::Is(pod) => told::pod(&pod, &kinds),
-        Told::Gone(name) => Some(Input::Pod(told::key(&name)?, None)),
+        Told::Is(pod) => {
+            let input = told::pod(&pod, &kinds)?;
+            if let Input::Pod(key, _) = &input {
+                users.told(key.clone(), told::networking(&pod));
+            }
+            Some(input)
+        }
+        Told::Gone(name) => {
+            let key = told::key(&name)?;
+            users.told(key.clone(), None);
+            Some(Input::Pod(key, None))
+        }
     });
     watches.follow::<Node>("nodes", |told| match told {
         Told::Is(node) => told::node(&node),

@@ -72,6 +72,12 @@ pub(crate) fn pod(pod: &Pod, kinds: &[String]) -> Option<Input> {
     Some(Input::Pod(key, Some(Box::new(told))))
 }
 
+/// The PodNetworking the webhook found for a pod.
+pub(crate) fn networking(pod: &Pod) -> Option<String> {
+    let annotations = pod.metadata.annotations.as_ref()?;
+    annotations.get(keys::POD_NETWORKING).cloned()
+}
+
 /// A node, if it is an instance of the cloud in a known zone.
 pub(crate) fn node(node: &Node) -> Option<Input> {
     let name = node.metadata.name.clone()?;

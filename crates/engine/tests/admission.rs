@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use engine::admission::{
-    Additions, Asked, Defaults, Named, NewPod, Resource, Standing, Verdict, admit_networking,
-    admit_pod,
+    Additions, Admitted, Asked, Defaults, Named, NewPod, Resource, Standing, Verdict,
+    admit_networking, admit_pod,
 };
 use model::{
     InterfaceName, SecurityGroupId, Timestamp, VSwitchId, ZoneId,
@@ -303,8 +303,7 @@ fn a_short_promise_is_refused_unless_it_was_there_before() {
         one.tenure = Tenure::Fixed(Release::After(Duration::from_secs(seconds)));
         one
     };
-    let admit =
-        |old: Option<&PodNetworking>, new| admit_networking(old, new, &[], &Defaults::default());
+    let admit = |old: Option<&PodNetworking>, new| written(old, new, &[], true);
     assert!(admit(None, short(300)).unwrap().warnings.is_empty());
     assert!(admit(None, short(60)).unwrap_err().contains("releaseAfter"));
     assert!(admit(Some(&short(300)), short(60)).is_err());
@@ -315,10 +314,47 @@ fn a_short_promise_is_refused_unless_it_was_there_before() {
 #[test]
 fn a_twin_is_reported_and_an_empty_one_refused() {
     let (one, two) = (networking("one", Some("x")), networking("two", Some("x")));
-    let admitted = admit_networking(None, two, &[&one], &Defaults::default()).unwrap();
+    let admitted = written(None, two, &[one], true).unwrap();
     assert!(admitted.warnings[0].contains("PodNetworking one selects the same pods"));
     let mut empty = networking("empty", Some("y"));
     empty.vswitches.clear();
-    let why = admit_networking(None, empty, &[], &Defaults::default()).unwrap_err();
+    let why = written(None, empty, &[], true).unwrap_err();
     assert!(why.contains("vSwitchOptions"), "{why}");
+}
+
+#[test]
+fn what_pods_ask_for_by_name_needs_the_injected_request() {
+    for (selector, attachment, inject, may) in [
+        (None, EniAttachment::Trunk, false, false),
+        (None, EniAttachment::Own, false, false),
+        (None, EniAttachment::Default, false, true),
+        (Some("x"), EniAttachment::Trunk, false, true),
+        (None, EniAttachment::Trunk, true, true),
+    ] {
+        let mut one = networking("one", selector);
+        one.attachment = attachment;
+        let said = written(None, one, &[], inject);
+        assert_eq!(
+            said.is_ok(),
+            may,
+            "{selector:?} {attachment:?} {inject}: {said:?}"
+        );
+    }
+}
+
+fn written(
+    old: Option<&PodNetworking>,
+    new: PodNetworking,
+    others: &[PodNetworking],
+    inject_resource: bool,
+) -> Result<Admitted, String> {
+    let others = others.iter().map(|one| (one.name.clone(), one.clone()));
+    let standing = Standing {
+        networkings: &others.collect(),
+        zones: &BTreeMap::new(),
+        defaults: &Defaults::default(),
+        trunk: true,
+        inject_resource,
+    };
+    admit_networking(old, new, &standing)
 }

@@ -15,6 +15,7 @@ mod review;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::{
     io,
@@ -41,7 +42,10 @@ use self::{
     standing::{Asking, Lookup},
 };
 
-pub(crate) use self::standing::{Known, Publisher};
+pub(crate) use self::{
+    standing::{Known, Publisher},
+    users::Users,
+};
 
 /// Longest review: an object of the API server has at most 1.5 MiB (what etcd takes), an update brings it
 /// twice, and the JSON form may be longer by a half.
@@ -224,6 +228,7 @@ fn validation<L: Lookup>(all: &Webhooks<L>, review: &Review) -> Answer {
         ("podnetworkings", Operation::Create | Operation::Update) => {
             networking::validate(request, &all.known.borrow())
         }
+        ("podnetworkings", Operation::Delete) => networking::leave(request, &all.known.borrow()),
         ("podenis", Operation::Update) => podeni::validate(request, all.writer.as_deref()),
         _ => Answer::unchanged(),
     }

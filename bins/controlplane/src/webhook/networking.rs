@@ -1,7 +1,7 @@
 //! A PodNetworking that is about to be written.
 
 use crd::{FieldError, PodNetworking};
-use engine::admission::{Admitted, admit_networking};
+use engine::admission::{Admitted, admit_networking, deletion_warning};
 use model::podnetworking::PodNetworking as Networking;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -68,12 +68,19 @@ pub(super) fn validate(request: &Request, known: &Known) -> Answer {
     }
 }
 
+/// It is deleted: its users are named.
+pub(super) fn leave(request: &Request, known: &Known) -> Answer {
+    let used = known.users.of(&request.name);
+    let warning = used.map(|(pods, one)| deletion_warning(&request.name, pods, &one));
+    Answer::allowed(Vec::new(), warning.into_iter().collect())
+}
+
 fn judge(request: &Request, known: &Known) -> Result<Admitted, NetworkingError> {
     let new = read(&request.object)?;
     // What an older program let in and cannot be read is compared with nothing.
     let old = read(&request.old_object).ok();
-    let others: Vec<&Networking> = known.networkings.values().collect();
-    admit_networking(old.as_ref(), new, &others, &known.defaults).map_err(NetworkingError::Rule)
+    let zones = known.zones();
+    admit_networking(old.as_ref(), new, &known.standing(&zones)).map_err(NetworkingError::Rule)
 }
 
 fn read(object: &Value) -> Result<Networking, NetworkingError> {

@@ -1,7 +1,7 @@
 //! A pod that is about to be created.
 
 use crd::pod::{Networks, has_stable_name, is_ignored, is_of_daemon_set};
-use engine::admission::{Additions, Asked, Named, NewPod, Standing, Verdict, admit_pod};
+use engine::admission::{Additions, Asked, Named, NewPod, Verdict, admit_pod};
 use k8s_openapi::api::core::v1::Pod;
 use model::PodKey;
 use serde::Deserialize;
@@ -90,13 +90,7 @@ async fn decide(
     lookup: &impl Lookup,
 ) -> Result<Verdict, LookupError> {
     let zones = known.zones();
-    let standing = Standing {
-        networkings: &known.networkings,
-        zones: &zones,
-        defaults: &known.defaults,
-        trunk: known.trunk,
-        inject_resource: known.inject_resource,
-    };
+    let standing = known.standing(&zones);
     let mut all = known.networkings.values();
     if new.asked.is_empty() && all.any(|one| one.namespaces.is_some()) {
         new.namespace_labels = lookup.labels(&request.namespace).await?;

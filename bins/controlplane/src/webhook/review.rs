@@ -72,6 +72,7 @@ struct UserInfo {
 pub(super) enum Operation {
     Create,
     Update,
+    Delete,
     /// Nothing that is asked about here.
     Other,
 }
@@ -120,6 +121,7 @@ impl Request {
         match self.operation.as_str() {
             "CREATE" => Operation::Create,
             "UPDATE" => Operation::Update,
+            "DELETE" => Operation::Delete,
             _ => Operation::Other,
         }
     }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crd::PodEni;
-use engine::admission::Defaults;
+use engine::admission::{Defaults, Standing};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use model::{
@@ -13,6 +13,8 @@ use model::{
     podnetworking::{Labels, PodNetworking},
 };
 use tokio::sync::watch;
+
+use super::users::Users;
 
 /// What one question to the API server may take. A pod needs two at most, and the API server itself waits 10 s
 /// for the webhook.
@@ -31,6 +33,8 @@ pub(crate) struct Known {
     pub(crate) inject_resource: bool,
     /// Owners, beside StatefulSet, whose pods keep their names (`customStatefulWorkloadKinds`).
     pub(crate) stateful_kinds: Vec<String>,
+    /// Which pods use which PodNetworking.
+    pub(crate) users: Users,
 }
 
 impl Known {
@@ -45,6 +49,17 @@ impl Known {
         let defaults =
             defaults.flat_map(|(zone, all)| all.iter().map(|id| (id.clone(), zone.clone())));
         defaults.chain(found).collect()
+    }
+
+    /// What admission stands on, with these zones.
+    pub(super) fn standing<'a>(&'a self, zones: &'a BTreeMap<VSwitchId, ZoneId>) -> Standing<'a> {
+        Standing {
+            networkings: &self.networkings,
+            zones,
+            defaults: &self.defaults,
+            trunk: self.trunk,
+            inject_resource: self.inject_resource,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use model::{
     podnetworking::{Labels, PodNetworking},
 };
 
-pub use networking::{Admitted, admit_networking};
+pub use networking::{Admitted, admit_networking, deletion_warning};
 pub use pod::{INTERFACE_LENGTH_MAX, admit_pod};
 
 /// What a pod itself says about its networks.

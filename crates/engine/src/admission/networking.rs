@@ -1,10 +1,13 @@
 //! Which PodNetworkings may be written.
 
-use model::podnetworking::{
-    PodNetworking, RELEASE_AFTER_MIN, Release, SECURITY_GROUPS_MAX, Tenure,
+use model::{
+    PodKey,
+    podnetworking::{
+        EniAttachment, PodNetworking, RELEASE_AFTER_MIN, Release, SECURITY_GROUPS_MAX, Tenure,
+    },
 };
 
-use super::Defaults;
+use super::Standing;
 
 /// A PodNetworking that may be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,10 +25,18 @@ pub struct Admitted {
 pub fn admit_networking(
     old: Option<&PodNetworking>,
     mut new: PodNetworking,
-    others: &[&PodNetworking],
-    defaults: &Defaults,
+    standing: &Standing<'_>,
 ) -> Result<Admitted, String> {
+    let defaults = standing.defaults;
     let mut warnings = Vec::new();
+    let selects = |one: &PodNetworking| one.pods.is_some() || one.namespaces.is_some();
+    if !standing.inject_resource && !selects(&new) && new.attachment != EniAttachment::Default {
+        return Err(
+            "without a selector, only eniType Default is possible while enableWebhookInjectResource is off: \
+             pods that ask for it by name would request no ENI, and the scheduler would not count them"
+                .into(),
+        );
+    }
     if new.vswitches.is_empty() {
         new.vswitches = defaults.vswitches.values().flatten().cloned().collect();
     }
@@ -55,12 +66,12 @@ pub fn admit_networking(
         }
         warnings.push(sentence);
     }
-    let selects = |one: &&&PodNetworking| {
+    let same = |one: &&PodNetworking| {
         one.name != new.name
-            && (one.pods.is_some() || one.namespaces.is_some())
+            && selects(one)
             && (&one.pods, &one.namespaces) == (&new.pods, &new.namespaces)
     };
-    if let Some(twin) = others.iter().find(selects) {
+    if let Some(twin) = standing.networkings.values().find(same) {
         warnings.push(format!(
             "PodNetworking {} selects the same pods; the first by name that is Ready is used",
             twin.name
@@ -70,4 +81,13 @@ pub fn admit_networking(
         networking: new,
         warnings,
     })
+}
+
+/// What whoever deletes a PodNetworking should know while `pods` pods use it, `one` of them. It may be
+/// deleted: what runs keeps what it has.
+pub fn deletion_warning(name: &str, pods: usize, one: &PodKey) -> String {
+    format!(
+        "pods that use PodNetworking {name}: {pods}, one is {one}. They keep their ENIs; pods created from now \
+         on get what the next PodNetworking that selects them says, or an address of the node's shared ENIs"
+    )
 }

@@ -15,8 +15,6 @@ use crate::{region::OPENAPI, tool};
 
 /// Where the manifests lie below the installation.
 const DEPLOY: &str = "deploy";
-/// What an agent needs beside the base to tag the frames of trunk pods.
-const TRUNK: &str = "deploy/overlays/trunk/capabilities.yaml";
 /// Where the agent finds the kubeconfig it is shown.
 const KUBECONFIG: &str = "/etc/lab/kubeconfig";
 
@@ -45,9 +43,11 @@ pub(crate) fn write(
     minor: Minor,
     mut settings: Settings,
 ) -> Result<()> {
-    let base = match minor.surges_daemon_sets() {
-        true => "base",
-        false => "overlays/kubernetes-1.20",
+    let base = match (minor.surges_daemon_sets(), settings.ctrl_config.is_some()) {
+        (true, false) => "base",
+        (true, true) => "overlays/trunk",
+        (false, false) => "overlays/kubernetes-1.20",
+        (false, true) => "overlays/trunk-kubernetes-1.20",
     };
     settings.eni_config = with_host_ports(&settings.eni_config)?;
     lay_out(directory, manifests, base, &settings, |workload| {
@@ -66,7 +66,11 @@ pub(crate) fn write_simulated(
     settings: &Settings,
     kubeconfig: &str,
 ) -> Result<()> {
-    lay_out(directory, manifests, "base", settings, |workload| {
+    let base = match settings.ctrl_config.is_some() {
+        true => "overlays/trunk",
+        false => "base",
+    };
+    lay_out(directory, manifests, base, settings, |workload| {
         overlay(
             workload,
             &[("KUBECONFIG", KUBECONFIG)],
@@ -93,15 +97,13 @@ fn lay_out(
         overlays.push(("controlplane-overlay.yaml", overlay(CONTROLLER)));
     }
     let names = |of: &[(&'static str, Value)]| of.iter().map(|(name, _)| *name).collect::<Vec<_>>();
-    let mut patches = names(&overlays);
-    patches.extend(settings.ctrl_config.as_ref().map(|_| TRUNK));
     let kustomization = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         // In the words that the kustomize of kubectl 1.20 knows.
         "bases": bases,
         "resources": names(&resources),
-        "patchesStrategicMerge": patches,
+        "patchesStrategicMerge": names(&overlays),
     });
     let documents = resources.into_iter().chain(overlays);
     for (name, document) in documents.chain([("kustomization.yaml", kustomization)]) {

@@ -1,12 +1,28 @@
-//! A pod with an ENI of its own beside an ordinary one, and the control plane killed in between.
+//! Pods with ENIs of their own beside an ordinary one, and the control plane killed in between.
+
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher, RandomState},
+    thread,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
 use crate::rig::{Lab, until};
 
-/// Where every node is, and which pods get an ENI.
-const NETWORKING: &str = include_str!("../seed/stateless.yaml");
+/// Which pods get an ENI, and which a fixed one.
+const STATELESS: &str = include_str!("../seed/stateless.yaml");
+const FIXED: &str = include_str!("../seed/fixed-ip.yaml");
 const CONTROL_PLANE: &str = "terway-controlplane";
+/// Where it runs.
+const REPLICAS: [&str; 2] = ["node-1", "node-2"];
+/// How often it is killed, and between how many pods they come and go.
+const DEATHS: usize = 50;
+const PODS: u64 = 12;
+/// Longest pause between two deaths: some come while it starts, some while it waits for the cloud, some when
+/// it is at rest.
+const PAUSE_MAX: u64 = 1500;
 
 fn members(lab: &Lab, node: &str) -> Vec<Value> {
     let enis = lab.node(node)["enis"].as_array().unwrap().clone();
@@ -17,28 +33,9 @@ fn members(lab: &Lab, node: &str) -> Vec<Value> {
 
 #[test]
 fn a_trunk_pod_has_an_eni_of_its_own_whatever_happens_to_the_control_plane() {
-    let lab = Lab::up_with("trunk", 2, &["--trunk"]);
-    for node in ["node-1", "node-2"] {
-        until("the control plane is ready", || {
-            lab.node(node)["agent"]["control_plane"]["ready"] == true
-        });
-        until("the trunk is announced", || {
-            let shown = lab.kubectl(&["get", "node", node, "-o", "json"]);
-            let shown: Value = serde_json::from_str(&shown).unwrap();
-            shown["metadata"]["annotations"]["k8s.aliyun.com/trunk-on"].is_string()
-                && shown["status"]["capacity"]["aliyun/member-eni"] == "52"
-        });
-    }
-    lab.apply(NETWORKING);
-    until("its vSwitches are found", || {
-        lab.kubectl(&["get", "podnetworkings"]).contains("Ready")
-    });
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": { "name": "own", "labels": { "kind": "front", "app": "nginx" } },
-        "spec": { "containers": [{ "name": "main", "image": "probe" }] },
-    });
-    lab.apply(&pod.to_string());
+    let lab = trunks("trunk", 2);
+    network(&lab, STATELESS);
+    lab.apply(&pod("own", ["front", "nginx"], None));
     let own = lab.address_when_ready("own");
     let status = lab.status();
     let pods = status["pods"].as_array().unwrap();
@@ -60,7 +57,7 @@ fn a_trunk_pod_has_an_eni_of_its_own_whatever_happens_to_the_control_plane() {
         lab.exec_ok("ordinary", &["terway-probe", "tcp", &format!("{own}:8080")]);
     };
     speak();
-    for node in ["node-1", "node-2"] {
+    for node in REPLICAS {
         lab.run_ok(&["kill", node, CONTROL_PLANE]);
     }
     speak();
@@ -68,5 +65,148 @@ fn a_trunk_pod_has_an_eni_of_its_own_whatever_happens_to_the_control_plane() {
     until("the ENI goes with its pod", || {
         members(&lab, node).is_empty() && lab.status()["detached"] == json!([])
     });
+    lab.down_leaves_nothing();
+}
+
+/// A lab whose nodes have trunks and whose control plane is ready.
+fn trunks(name: &str, nodes: u32) -> Lab {
+    let lab = Lab::up_with(name, nodes, &["--trunk"]);
+    for node in REPLICAS {
+        until("the control plane is ready", || {
+            lab.node(node)["agent"]["control_plane"]["ready"] == true
+        });
+    }
+    until("the trunks are announced", || {
+        let nodes = get(&lab, &["nodes"]);
+        nodes.iter().all(|node| {
+            node["metadata"]["annotations"]["k8s.aliyun.com/trunk-on"].is_string()
+                && node["status"]["capacity"]["aliyun/member-eni"] == "52"
+        })
+    });
+    lab
+}
+
+/// Applies a PodNetworking and waits until it serves.
+fn network(lab: &Lab, networking: &str) {
+    lab.apply(networking);
+    until("its vSwitches are found", || {
+        let all = get(lab, &["podnetworkings"]);
+        all.iter().all(|one| one["status"]["status"] == "Ready")
+    });
+}
+
+fn pod(name: &str, [kind, app]: [&str; 2], node: Option<&str>) -> String {
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "labels": { "kind": kind, "app": app } },
+        "spec": { "containers": [{ "name": "main", "image": "probe" }] },
+    });
+    if let Some(node) = node {
+        pod["spec"]["nodeName"] = node.into();
+    }
+    pod.to_string()
+}
+
+fn get(lab: &Lab, what: &[&str]) -> Vec<Value> {
+    let shown = lab.kubectl(&[&["get"], what, &["-o", "json"]].concat());
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    shown["items"].as_array().unwrap().clone()
+}
+
+/// F2 for the control plane: killed again and again while pods come and go.
+#[test]
+fn fifty_deaths_of_the_control_plane_lose_and_double_nothing() {
+    let lab = trunks("deaths", 2);
+    network(&lab, STATELESS);
+    let dice = RandomState::new();
+    let mut there = BTreeSet::new();
+    for death in 0..DEATHS {
+        // Some are made again under their names while what they had is being given back.
+        let name = format!("own-{}", dice.hash_one(death) % PODS);
+        match there.remove(&name) {
+            true => lab.delete_pod(&name),
+            false => {
+                until("the pod before it is gone", || {
+                    get(&lab, &["pods"])
+                        .iter()
+                        .all(|pod| pod["metadata"]["name"] != *name)
+                });
+                lab.apply(&pod(&name, ["front", "nginx"], None));
+                there.insert(name);
+            }
+        }
+        thread::sleep(Duration::from_millis(
+            dice.hash_one(("pause", death)) % PAUSE_MAX,
+        ));
+        lab.run_ok(&["kill", REPLICAS[death % REPLICAS.len()], CONTROL_PLANE]);
+    }
+    let addresses: Vec<String> = there
+        .iter()
+        .map(|pod| lab.address_when_ready(pod))
+        .collect();
+    let mut shown = Vec::new();
+    until("each pod has one ENI, and there is no other", || {
+        let status = lab.status();
+        let nodes = status["nodes"].as_array().unwrap().iter();
+        let mut held: Vec<Value> = nodes
+            .flat_map(|node| members(&lab, node["name"].as_str().unwrap()))
+            .map(|eni| eni["primary"].clone())
+            .collect();
+        held.sort_by_key(Value::to_string);
+        let mut wanted = addresses.clone();
+        wanted.sort();
+        shown = held;
+        json!(shown) == json!(wanted) && status["detached"] == json!([])
+    });
+    let records = get(&lab, &["podenis"]);
+    let named: BTreeSet<&str> = records
+        .iter()
+        .filter_map(|one| one["metadata"]["name"].as_str())
+        .collect();
+    assert_eq!(named, there.iter().map(String::as_str).collect());
+    for name in &there {
+        lab.delete_pod(name);
+    }
+    until("every ENI goes with its pod", || {
+        let members: Vec<_> = REPLICAS
+            .iter()
+            .flat_map(|node| members(&lab, node))
+            .collect();
+        members.is_empty()
+            && lab.status()["detached"] == json!([])
+            && get(&lab, &["podenis"]).is_empty()
+    });
+    lab.down_leaves_nothing();
+}
+
+/// node-1 and node-3 are in one zone.
+#[test]
+fn a_fixed_pod_keeps_eni_and_address_on_another_node_of_its_zone() {
+    let lab = trunks("fixed", 3);
+    network(&lab, FIXED);
+    lab.create_pod("ordinary", "node-2");
+    let ordinary = lab.address_when_ready("ordinary");
+    let run = |node: &str| {
+        lab.apply(&pod("web-0", ["backend", "sts-pod"], Some(node)));
+        let address = lab.address_when_ready("web-0");
+        lab.exec_ok(
+            "web-0",
+            &["terway-probe", "tcp", &format!("{ordinary}:8080")],
+        );
+        lab.exec_ok(
+            "ordinary",
+            &["terway-probe", "tcp", &format!("{address}:8080")],
+        );
+        let mut member = members(&lab, node).pop().unwrap();
+        (address, member["id"].take(), member["mac"].take())
+    };
+    let first = run("node-1");
+    lab.delete_pod("web-0");
+    until("its ENI leaves the node and waits", || {
+        let records = get(&lab, &["podenis"]);
+        members(&lab, "node-1").is_empty() && records[0]["status"]["phase"] == "Unbind"
+    });
+    assert_eq!(run("node-3"), first);
+    assert!(members(&lab, "node-1").is_empty());
     lab.down_leaves_nothing();
 }

@@ -94,6 +94,26 @@ fn what_was_there_before_a_rule_stays_but_is_not_made_worse() {
 }
 
 #[test]
+fn who_deletes_a_networking_is_told_who_uses_it() {
+    let whole = object(fixed("5m"));
+    let ask = review("v1", "DELETE", "podnetworkings", &Value::Null, &whole);
+    let ask = Review::parse(&ask).unwrap();
+    let all = webhooks(Told::default());
+    let answer = || ask.answered(super::super::validation(&all, &ask));
+    assert_eq!(answer()["response"]["warnings"], Value::Null);
+    let pod = PodKey::new("default", "web-0").unwrap();
+    all.known.borrow().users.told(pod, Some("new".into()));
+    let told = answer();
+    assert_eq!(told["response"]["allowed"], true);
+    let warning = told["response"]["warnings"][0].as_str().unwrap();
+    assert!(
+        warning.starts_with("pods that use PodNetworking new: 1, one is default/web-0"),
+        "{warning}"
+    );
+    assert!(warning.len() < 256, "the API server cuts longer ones");
+}
+
+#[test]
 fn a_record_is_edited_by_its_keeper_only() {
     let old = json!({
         "metadata": {"name": "web-0", "labels": {"k8s.aliyun.com/node": "n1"},

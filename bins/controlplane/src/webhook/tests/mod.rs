@@ -18,6 +18,7 @@ use super::{
     Webhooks,
     review::Review,
     standing::{Known, Lookup, LookupError, Publisher},
+    users::Users,
 };
 
 const HANGZHOU_I: &str = "cn-hangzhou-i";
@@ -100,6 +101,7 @@ fn known() -> Known {
         trunk: true,
         inject_resource: true,
         stateful_kinds: vec![],
+        users: Users::default(),
     }
 }
 
@@ -117,12 +119,14 @@ fn review(version: &str, operation: &str, resource: &str, object: &Value, old: &
         "pods" => "",
         _ => crd::GROUP,
     };
+    let name = [object, old].map(|one| one["metadata"]["name"].as_str());
+    let name = name.into_iter().flatten().next().unwrap_or_default();
     json!({
         "apiVersion": format!("admission.k8s.io/{version}"), "kind": "AdmissionReview",
         "request": {
             "uid": "0c9a8d74", "operation": operation, "dryRun": false,
             "resource": {"group": group, "version": "v1", "resource": resource},
-            "name": object.pointer("/metadata/name").cloned().unwrap_or_default().as_str().unwrap_or_default(),
+            "name": name,
             "namespace": "default",
             "userInfo": {"username": "kubernetes-admin", "groups": ["system:authenticated"]},
             "object": object, "oldObject": old,
