@@ -229,3 +229,6 @@ fn seen(one: &ecs::DescribedEni) -> SeenEni {
             .filter(|vlan| *vlan > 0),
     }
 }
+
+#[cfg(test)]
+mod tests;

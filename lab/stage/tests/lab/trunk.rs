@@ -138,7 +138,10 @@ fn fifty_deaths_of_the_control_plane_lose_and_double_nothing() {
         thread::sleep(Duration::from_millis(
             dice.hash_one(("pause", death)) % PAUSE_MAX,
         ));
-        lab.run_ok(&["kill", REPLICAS[death % REPLICAS.len()], CONTROL_PLANE]);
+        let kill = ["kill", REPLICAS[death % REPLICAS.len()], CONTROL_PLANE];
+        until("it runs again and is killed", || {
+            lab.run(&kill).status.success()
+        });
     }
     let addresses: Vec<String> = there
         .iter()
