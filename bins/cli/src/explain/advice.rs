@@ -2,7 +2,7 @@
 //! container runtime's words are recognised by what is in them.
 
 /// Words, in lower case, and what to do when one of them is in a reason. The first rows win.
-const ADVICE: [(&[&str], &str); 16] = [
+const ADVICE: [(&[&str], &str); 18] = [
     (
         &[
             "ipnotenough",
@@ -57,6 +57,14 @@ const ADVICE: [(&[&str], &str); 16] = [
             "not authorized",
         ],
         "grant the RAM action that the message names to the agent's AccessKey or role",
+    ),
+    (
+        &["no trunk eni"],
+        "set enable_eni_trunking in eni_conf and give the agent capability BPF (docs/controlplane.md), on an instance type that has trunks; `kubectl describe node` says why there is none",
+    ),
+    (
+        &["belongs to zone"],
+        "delete the pod, so that it is scheduled to a node of that zone; or its PodENI, which gives the fixed address up",
     ),
     (&["arrearage"], "settle the account's bill"),
     (

@@ -13,6 +13,7 @@ use k8s_openapi::{
 };
 use serde_json::Value;
 
+use super::own_eni::OwnEni;
 use crate::{
     agent::Explanation,
     cluster::{AGENT_CONTAINER, Seen, name},
@@ -42,6 +43,8 @@ pub(crate) struct Facts {
     pub(crate) agent: Seen<Explanation>,
     /// What it says of itself.
     pub(crate) status: Option<Status>,
+    /// If the pod gets ENIs of its own.
+    pub(crate) own_eni: Option<OwnEni>,
 }
 
 /// A pod.

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use crd::PodEni;
 use k8s_openapi::api::{
-    apps::v1::DaemonSet as DaemonSetObject,
+    apps::v1::{DaemonSet as DaemonSetObject, Deployment},
     core::v1::{ConfigMap, Event as EventObject, Node as NodeObject, Pod as PodObject},
 };
 use kube::{Api, api::ListParams};
@@ -12,7 +13,10 @@ use model::PodKey;
 use serde_json::Value;
 use wire::message::Verb;
 
-use super::facts::{self, AgentPod, DaemonSet, Facts, Node, Pod};
+use super::{
+    facts::{self, AgentPod, DaemonSet, Facts, Node, Pod},
+    own_eni::{self, ControlPlane, OwnEni, Record},
+};
 use crate::{
     agent::{self, Explanation},
     cluster::{CONFIGMAP, Cluster, DAEMONSET, Seen},
@@ -72,6 +76,7 @@ fn nothing(pod: &PodKey, why: &str) -> Facts {
         events: Seen::Unknown(why.into()),
         agent: Seen::Pointless,
         status: None,
+        own_eni: None,
     }
 }
 
@@ -105,6 +110,7 @@ async fn ask_cluster(cluster: &Cluster, key: &PodKey) -> Facts {
         cluster.look(&maps, CONFIGMAP),
         events_of(cluster, key),
     );
+    let wanted = pod.is().is_some_and(own_eni::is_wanted);
     let pod = pod.map(|object| Pod::of(&object));
     let uid = pod.is().map(|pod| pod.uid.clone());
     let node = pod.is().and_then(|pod| pod.node.clone());
@@ -120,6 +126,10 @@ async fn ask_cluster(cluster: &Cluster, key: &PodKey) -> Facts {
             Seen::Unknown(HOMELESS.into()),
         ),
     };
+    let own_eni = match wanted {
+        true => Some(Box::pin(ask_own_eni(cluster, key, &node)).await),
+        false => None,
+    };
     Facts {
         name: key.to_string(),
         node: node.map(|object| Node::of(&object)),
@@ -129,7 +139,24 @@ async fn ask_cluster(cluster: &Cluster, key: &PodKey) -> Facts {
         events: events.map(|list| facts::events(&list, uid.as_deref())),
         agent: Seen::Pointless,
         status: None,
+        own_eni,
         pod,
+    }
+}
+
+async fn ask_own_eni(cluster: &Cluster, key: &PodKey, node: &Seen<NodeObject>) -> OwnEni {
+    let records: Api<PodEni> = Api::namespaced(cluster.client.clone(), &key.namespace);
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let (record, control_plane) = tokio::join!(
+        cluster.look(&records, &key.name),
+        cluster.look(&deployments, own_eni::CONTROL_PLANE),
+    );
+    OwnEni {
+        record: record.map(|object| Record::of(&object)),
+        control_plane: control_plane.map(|object| ControlPlane::of(&object)),
+        trunk: node
+            .is()
+            .map_or(Seen::Pointless, |node| Seen::Is(own_eni::has_trunk(node))),
     }
 }
 

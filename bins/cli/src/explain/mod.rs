@@ -6,6 +6,7 @@
 mod advice;
 pub(crate) mod facts;
 mod gather;
+pub(crate) mod own_eni;
 mod verdict;
 
 use std::{path::Path, process::ExitCode};

@@ -6,6 +6,7 @@
 
 mod agent;
 mod cluster;
+mod own_eni;
 mod pod;
 #[cfg(test)]
 mod tests;
@@ -50,7 +51,7 @@ pub(crate) struct Answer {
 
 type Rule = fn(&Facts) -> Option<Finding>;
 
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 18] = [
     pod::gone,
     pod::host_network,
     pod::finished,
@@ -58,6 +59,7 @@ const RULES: [Rule; 17] = [
     pod::deleting,
     pod::unscheduled,
     agent::attached,
+    own_eni::unbound,
     agent::waiting,
     agent::failed,
     agent::detaching,
@@ -156,6 +158,7 @@ fn tried(facts: &Facts) -> Vec<(u64, String)> {
 }
 
 fn unasked(facts: &Facts) -> Vec<String> {
+    let own = facts.own_eni.as_ref();
     let asked = [
         ("the pod", reason(&facts.pod)),
         ("its node", reason(&facts.node)),
@@ -164,6 +167,11 @@ fn unasked(facts: &Facts) -> Vec<String> {
         ("ConfigMap eni-config", reason(&facts.config)),
         ("events", reason(&facts.events)),
         ("the node's agent", reason(&facts.agent)),
+        ("its PodENI", own.and_then(|own| reason(&own.record))),
+        (
+            "the control plane",
+            own.and_then(|own| reason(&own.control_plane)),
+        ),
     ];
     // One cause, such as an API server that is away, is said once with all it hides.
     let mut list: Vec<(Vec<&str>, &String)> = Vec::new();
