@@ -16,7 +16,7 @@ use model::{
     DualStack, Eni, EniId, EniKind, EniStatus, Family, VSwitch, VSwitchId, VpcId, podeni::OwnedEni,
 };
 
-use crate::{cause::chain, metrics::Metrics};
+use crate::{cause::chain, degradation::Brake, metrics::Metrics};
 
 /// What one call may take. The client bounds a single exchange at 20 s; a describe of several pages
 /// takes a few.
@@ -31,11 +31,13 @@ pub(crate) struct Cloud {
     pub(crate) vpc: VpcId,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) brake: Brake,
 }
 
 impl Cloud {
     /// Makes a call for one pod's ENI.
     pub(crate) async fn call(&self, call: Call) -> Result<Answer, Fault> {
+        self.brake.lets(&call)?;
         let outcome = match call {
             Call::Create(create) => self.create(*create).await,
             Call::Attach {
@@ -100,6 +102,7 @@ impl Cloud {
     /// All ENIs of the VPC that could be one of ours left behind. Not asked for by tag: such a list ends
     /// after 1,000 entries.
     pub(crate) async fn list(&self) -> Result<Vec<Listed>, Fault> {
+        self.brake.lets_list()?;
         let mut all = Vec::new();
         let kinds = [
             (EniKind::Secondary, EniStatus::Available),

@@ -10,7 +10,7 @@ use std::{
 use engine::budget::Api;
 use serde::Deserialize;
 
-use crate::webhook::Known;
+use crate::{degradation::Degradation, webhook::Known};
 
 /// A lease shorter than this is lost by a pause that nobody else notices.
 const LEASE_MIN: Duration = Duration::from_secs(3);
@@ -88,6 +88,7 @@ pub(crate) struct Config {
     pub(crate) enable_webhook_inject_resource: bool,
     pub(crate) custom_stateful_workload_kinds: Vec<String>,
     pub(crate) rate_limit: BTreeMap<String, u32>,
+    pub(crate) degradation: String,
     /// Keys nobody here reads.
     #[serde(flatten)]
     others: BTreeMap<String, serde_json::Value>,
@@ -116,6 +117,7 @@ impl Default for Config {
             enable_webhook_inject_resource: true,
             custom_stateful_workload_kinds: Vec::new(),
             rate_limit: BTreeMap::new(),
+            degradation: String::new(),
             others: BTreeMap::new(),
         }
     }
@@ -142,6 +144,10 @@ impl Config {
         if config.ip_stack != "ipv4" {
             let why = format!("is {}, but only ipv4 is served so far", config.ip_stack);
             return Err(wrong("ipStack", why));
+        }
+        if Degradation::named(&config.degradation).is_none() {
+            let why = format!("is {}: l0, l1 and nothing are possible", config.degradation);
+            return Err(wrong("degradation", why));
         }
         if config.lease_duration.0 < LEASE_MIN {
             let why = format!("is shorter than {LEASE_MIN:?}");
@@ -211,6 +217,24 @@ impl Config {
             Err(_) => anyhow::bail!("metricsBindAddress {text} is no address such as 0.0.0.0:9191"),
         }
     }
+}
+
+/// What the file says of `degradation` now; nothing else of it is read while the program runs.
+///
+/// # Errors
+/// When it cannot be read, or names no level.
+pub(crate) fn degradation(path: &Path) -> Result<Degradation, ConfigError> {
+    #[derive(Deserialize)]
+    struct Only {
+        #[serde(default)]
+        degradation: String,
+    }
+    let Only { degradation } = parse(path)?;
+    Degradation::named(&degradation).ok_or_else(|| ConfigError::Key {
+        path: path.to_owned(),
+        key: "degradation",
+        why: format!("is {degradation}: l0, l1 and nothing are possible"),
+    })
 }
 
 /// `ctrl-secret.yaml`.
@@ -293,6 +317,10 @@ mod tests {
             (
                 "clusterID: c1\nvpcID: v\nipStack: dual\n",
                 "ipStack is dual",
+            ),
+            (
+                "clusterID: c1\nvpcID: v\ndegradation: l2\n",
+                "degradation is l2",
             ),
             (
                 "clusterID: c1\nvpcID: v\nleaseDuration: 1s\n",

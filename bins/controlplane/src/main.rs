@@ -5,6 +5,7 @@ mod calls;
 mod cause;
 mod config;
 mod definitions;
+mod degradation;
 mod door;
 mod driver;
 mod election;

@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     cloud: Family<Labels, Histogram, fn() -> Histogram>,
     cloud_errors: Family<Labels, Counter>,
     leads: Gauge,
+    degraded: Family<Labels, Gauge>,
     records: Family<Labels, Count>,
     held_back: Family<Labels, Count>,
     notices: Family<Labels, Count>,
@@ -42,6 +43,7 @@ impl Metrics {
             cloud: Family::new_with_constructor(latency),
             cloud_errors: Family::default(),
             leads: Gauge::default(),
+            degraded: Family::default(),
             records: Family::default(),
             held_back: Family::default(),
             notices: Family::default(),
@@ -65,6 +67,11 @@ impl Metrics {
             "terway_controlplane_leads",
             "1 on the replica that leads",
             all.leads.clone(),
+        );
+        registry.register(
+            "terway_controlplane_degraded",
+            "1 at the level at which calls are held back",
+            all.degraded.clone(),
         );
         registry.register(
             "terway_controlplane_podenis",
@@ -119,6 +126,16 @@ impl Metrics {
     /// This replica leads, or does not.
     pub(crate) fn leads(&self, leads: bool) {
         self.leads.set(i64::from(leads));
+    }
+
+    /// Calls are held back at this level, if at any.
+    pub(crate) fn degraded(&self, level: Option<&'static str>) {
+        self.degraded.clear();
+        if let Some(level) = level {
+            self.degraded
+                .get_or_create(&vec![("level", level.into())])
+                .set(1);
+        }
     }
 
     /// All of it as text, with what the machine sees now.

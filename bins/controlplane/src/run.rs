@@ -23,8 +23,9 @@ use tokio::{
 use crate::{
     Arguments,
     calls::Cloud,
-    config::Config,
+    config::{self, Config},
     definitions,
+    degradation::Brake,
     door::{self, Door},
     driver::{self, Driver, Message},
     election::Election,
@@ -73,6 +74,7 @@ async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
         vpc: VpcId::new(&config.vpc_id).context("vpcID")?,
         tags: config.tags(),
         metrics: Arc::clone(&metrics),
+        brake: brake(arguments, &metrics)?,
     });
     definitions::install(&kube).await;
     let notices = Notices::new(kube.clone(), &config.controller_name, &arguments.name);
@@ -133,6 +135,14 @@ async fn admit(
         listen: SocketAddr::from(([0, 0, 0, 0], config.webhook_port)),
     };
     Ok(webhook::serve(settings, kube, known, stopped).await?)
+}
+
+/// The operator's brake, which follows the configuration file.
+fn brake(arguments: &Arguments, metrics: &Arc<Metrics>) -> anyhow::Result<Brake> {
+    let brake = Brake::new(config::degradation(&arguments.config)?);
+    let file = arguments.config.clone();
+    tokio::spawn(brake.clone().follow(file, Arc::clone(metrics)));
+    Ok(brake)
 }
 
 fn open_door(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<Door>> {

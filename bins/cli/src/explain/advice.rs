@@ -2,7 +2,11 @@
 //! container runtime's words are recognised by what is in them.
 
 /// Words, in lower case, and what to do when one of them is in a reason. The first rows win.
-const ADVICE: [(&[&str], &str); 18] = [
+const ADVICE: [(&[&str], &str); 19] = [
+    (
+        &["held back: degradation"],
+        "take degradation out of ctrl-config.yaml (ConfigMap kube-system/terway-controlplane) when the bad day is over; no restart is needed",
+    ),
     (
         &[
             "ipnotenough",

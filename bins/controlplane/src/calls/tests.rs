@@ -65,6 +65,7 @@ async fn region(actions: BTreeSet<String>) -> (Cloud, InstanceId) {
         vpc,
         tags: [("ack.aliyun.com".to_owned(), "c-lab".to_owned())].into(),
         metrics: Arc::new(Metrics::new()),
+        brake: Brake::default(),
     };
     (cloud, instance.id)
 }

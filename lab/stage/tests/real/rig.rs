@@ -142,6 +142,16 @@ impl Lab {
             .unwrap_or_else(|why| panic!("{why}"))
     }
 
+    /// What the API server warns of.
+    pub(crate) fn warnings(&self, arguments: &[&str]) -> String {
+        let mut kubectl = Command::new("kubectl");
+        kubectl.arg("--kubeconfig").arg(self.kubeconfig());
+        let output = kubectl.args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        text(arguments, output).unwrap_or_else(|why| panic!("{why}"));
+        said
+    }
+
     pub(crate) fn apply(&self, object: &Value) {
         self.apply_text(&object.to_string());
     }

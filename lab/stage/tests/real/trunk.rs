@@ -247,8 +247,16 @@ pub(crate) fn refused(lab: &Lab) {
     }
 }
 
-/// Nothing of the trunk pods is left in the cloud.
+/// A PodNetworking goes with a warning and takes nothing from its pods; with them nothing is left in the cloud.
 pub(crate) fn removed(lab: &Lab) {
+    let pods = running(lab, "kind=front", 2);
+    let warned = lab.warnings(&["delete", "podnetworking", "stateless"]);
+    let expected = format!("pods that use PodNetworking stateless: {}", pods.len());
+    assert!(warned.contains(&expected), "{warned}");
+    got(lab.probe(
+        name(&pods[0]),
+        &["get", &format!("http://{}:8080/", address(&pods[1]))],
+    ));
     lab.kubectl(&["delete", "deployment", "nginx-front"]);
     lab.kubectl(&["delete", "pod", ORDINARY, "--wait=false"]);
     until("no PodENI is left", || {
