@@ -23,14 +23,13 @@ use engine::{
     },
     recording::Recorded,
 };
-use ipnet::IpNet;
-use model::{PodKey, family::host_net};
+use model::PodKey;
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, oneshot, watch},
 };
 use wire::{
-    cni::{AddResult, Code, Error, Interface, Ip},
+    cni::{Code, Error},
     message::{Reply, Request, Verb},
     socket::Connection,
     tombstone::{self, Tombstone},
@@ -48,6 +47,7 @@ use crate::{
     observe::Observation,
     plugin::{self, now},
     pods::{Expected, Pods},
+    result,
     trunk::Seen,
 };
 
@@ -535,11 +535,9 @@ fn verb_name(verb: &Verb) -> &'static str {
 fn wire_reply(reply: EngineReply) -> Reply {
     match reply {
         EngineReply::Attached(attached) => {
-            let Attached { sysctls, .. } = &*attached;
-            Reply::Attached {
-                sysctls: sysctls.clone(),
-                result: result(&attached),
-            }
+            let result = result::of(&attached);
+            let Attached { sysctls, .. } = *attached;
+            Reply::Attached { result, sysctls }
         }
         EngineReply::Done => Reply::Done,
         EngineReply::Failed(Failure { kind, message }) => {
@@ -549,40 +547,5 @@ fn wire_reply(reply: EngineReply) -> Reply {
             };
             Error::new(code, message).into()
         }
-    }
-}
-
-fn result(attached: &Attached) -> AddResult {
-    let veth = &attached.net.veth;
-    let interface = |name: &model::InterfaceName, mac, sandbox| Interface {
-        name: name.to_string(),
-        mac,
-        sandbox,
-    };
-    let ips = attached
-        .attachment
-        .addresses
-        .iter()
-        .map(|(family, address)| {
-            let bits = attached
-                .subnet
-                .get(family)
-                .map_or(family.bits(), IpNet::prefix_len);
-            Ip {
-                address: IpNet::new(*address, bits).unwrap_or_else(|_| host_net(*address)),
-                gateway: attached.gateway.get(family).copied(),
-                interface: 1,
-            }
-        });
-    AddResult {
-        ips: ips.collect(),
-        interfaces: vec![
-            interface(&veth.host, veth.host_mac, None),
-            interface(
-                &veth.pod,
-                veth.pod_mac,
-                Some(attached.attachment.netns.clone()),
-            ),
-        ],
     }
 }

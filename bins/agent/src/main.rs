@@ -23,6 +23,7 @@ mod plugin;
 mod podenis;
 mod pods;
 mod privileges;
+mod result;
 mod return_path;
 mod run;
 mod store;

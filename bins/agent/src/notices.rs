@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -95,8 +96,7 @@ impl Notices {
     pub(crate) fn tell(&self, notice: &Notice) {
         match notice {
             Notice::Allocated(pod, key, addresses) => {
-                let list: Vec<_> = addresses.iter().map(|(_, ip)| ip.to_string()).collect();
-                let list = list.join(",");
+                let list = joined(addresses);
                 tracing::info!(%pod, %key, addresses = list, "attached");
                 self.pod(
                     "AllocIPSucceed",
@@ -106,8 +106,7 @@ impl Notices {
                 );
             }
             Notice::Released(key, addresses) => {
-                let list: Vec<_> = addresses.iter().map(|(_, ip)| ip.to_string()).collect();
-                tracing::info!(%key, addresses = list.join(","), "released");
+                tracing::info!(%key, addresses = joined(addresses), "released");
                 self.count("Released");
             }
             Notice::Waiting(pod, count, reason) => {
@@ -321,6 +320,11 @@ pub(crate) async fn in_time(told: impl Future<Output = anyhow::Result<()>>) {
     if let Err(error) = outcome {
         tracing::warn!(error, "no event tells of it");
     }
+}
+
+fn joined(addresses: &[IpAddr]) -> String {
+    let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    texts.join(",")
 }
 
 /// A node as kubelet refers to it: `kubectl describe node` looks for its name as UID.

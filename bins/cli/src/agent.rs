@@ -131,6 +131,8 @@ pub(crate) struct Explanation {
     pub(crate) state: PodState,
     pub(crate) addresses: Vec<String>,
     pub(crate) eni: Option<String>,
+    /// In words, of a pod that has several.
+    pub(crate) interfaces: Vec<String>,
     pub(crate) since: Option<u64>,
     pub(crate) tried: Vec<Happening>,
     pub(crate) missing: Option<String>,

@@ -73,6 +73,8 @@ fn plan(number: u32, pod: &str) -> Result<PodNet, Failure> {
             Rule::new(2048, Some(address), None, 1003),
         ],
         tags: Vec::new(),
+        further: Vec::new(),
+        pod_rules: Vec::new(),
         veth: VethPair {
             host,
             host_mac: mac(1),

@@ -67,11 +67,11 @@ pub enum Difference {
     /// The route is not there, is different or is not ours.
     RouteMissing { side: Side, route: Route },
     /// The rule is not there or is not ours.
-    RuleMissing { rule: Rule },
+    RuleMissing { side: Side, rule: Rule },
     /// The tag is not there or is another pod's.
     TagMissing { tag: Tag },
     /// A rule of ours leads the same packets to another table.
-    RuleElsewhere { rule: Rule, found: u32 },
+    RuleElsewhere { side: Side, rule: Rule, found: u32 },
 }
 
 impl fmt::Display for Difference {
@@ -111,16 +111,15 @@ impl fmt::Display for Difference {
             D::RouteMissing { side, route } => {
                 write!(out, "{side}, {} is missing", Object::Route(route))
             }
-            D::RuleMissing { rule } => {
-                write!(out, "{}, {} is missing", Side::Node, Object::Rule(rule))
+            D::RuleMissing { side, rule } => {
+                write!(out, "{side}, {} is missing", Object::Rule(rule))
             }
             D::TagMissing { tag } => {
                 write!(out, "{}, {} is missing", Side::Node, Object::Tag(tag))
             }
-            D::RuleElsewhere { rule, found } => write!(
+            D::RuleElsewhere { side, rule, found } => write!(
                 out,
-                "{}, {} leads to table {found} instead of {}",
-                Side::Node,
+                "{side}, {} leads to table {found} instead of {}",
                 Object::RuleInAnyTable(rule),
                 rule.table
             ),
@@ -137,41 +136,56 @@ struct LinkPlan<'a> {
 
 /// Compares the node's part of a plan with an observation of the node.
 pub fn diff_pod(plan: &PodNet, node: &Observed) -> Vec<Difference> {
-    let link = LinkPlan {
-        name: &plan.veth.host,
-        mac: Some(plan.veth.host_mac),
-        mtu: plan.veth.mtu,
-    };
-    let mut differences = diff_link(Side::Node, &link, node);
+    let mut differences = Vec::new();
+    for pair in plan.pairs() {
+        let link = LinkPlan {
+            name: &pair.host,
+            mac: Some(pair.host_mac),
+            mtu: pair.mtu,
+        };
+        differences.extend(diff_link(Side::Node, &link, node));
+    }
     differences.extend(diff_neighbours(Side::Node, &node_neighbours(plan), node));
     differences.extend(diff_routes(Side::Node, &plan.host_routes, node));
-    for rule in &plan.host_rules {
-        if !node.rules.contains(rule) {
-            differences.push(Difference::RuleMissing { rule: rule.clone() });
-        }
-        let elsewhere = node
-            .rules
-            .iter()
-            .filter(|found| same_packets(found, rule) && found.table != rule.table);
-        differences.extend(elsewhere.map(|found| Difference::RuleElsewhere {
-            rule: rule.clone(),
-            found: found.table,
-        }));
-    }
+    differences.extend(diff_rules(Side::Node, &plan.host_rules, node));
     differences
 }
 
 /// Compares the pod's part of a plan with an observation of the pod.
 fn diff_inside(plan: &PodNet, inside: &Observed) -> Vec<Difference> {
-    let link = LinkPlan {
-        name: &plan.veth.pod,
-        mac: Some(plan.veth.pod_mac),
-        mtu: plan.veth.mtu,
-    };
-    let mut differences = diff_link(Side::Pod, &link, inside);
+    let mut differences = Vec::new();
+    for pair in plan.pairs() {
+        let link = LinkPlan {
+            name: &pair.pod,
+            mac: Some(pair.pod_mac),
+            mtu: pair.mtu,
+        };
+        differences.extend(diff_link(Side::Pod, &link, inside));
+    }
     differences.extend(diff_addresses(Side::Pod, &plan.pod_addresses, inside));
     differences.extend(diff_neighbours(Side::Pod, &plan.pod_neighbours, inside));
     differences.extend(diff_routes(Side::Pod, &plan.pod_routes, inside));
+    differences.extend(diff_rules(Side::Pod, &plan.pod_rules, inside));
+    differences
+}
+
+fn diff_rules(side: Side, planned: &[Rule], observed: &Observed) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for rule in planned {
+        if !observed.rules.contains(rule) {
+            let rule = rule.clone();
+            differences.push(Difference::RuleMissing { side, rule });
+        }
+        let elsewhere = observed
+            .rules
+            .iter()
+            .filter(|found| same_packets(found, rule) && found.table != rule.table);
+        differences.extend(elsewhere.map(|found| Difference::RuleElsewhere {
+            side,
+            rule: rule.clone(),
+            found: found.table,
+        }));
+    }
     differences
 }
 
@@ -200,12 +214,10 @@ pub fn check_pod(
 ) -> Result<Vec<Difference>> {
     let node = observe(host)?;
     let mut differences = diff_pod(plan, &node);
-    let links = node.links.iter().map(|seen| &seen.link);
-    let index = links
-        .filter(|link| link.name == plan.veth.host)
-        .map(|link| link.index)
-        .next();
     for tag in &plan.tags {
+        let mut links = node.links.iter().map(|seen| &seen.link);
+        let index = links.find(|link| link.name == tag.link);
+        let index = index.map(|link| link.index);
         // Without the link nobody has the tag.
         if !index.map_or(Ok(false), |index| trunk.has(tag, index))? {
             differences.push(Difference::TagMissing { tag: tag.clone() });

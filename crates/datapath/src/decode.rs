@@ -224,6 +224,7 @@ pub(crate) fn rule(message: &RouteNetlinkMessage) -> Option<Rule> {
             RuleAttribute::Source(ip) => rule.from = Some(IpNet::new(*ip, header.src_len).ok()?),
             RuleAttribute::Destination(ip) => rule.to = Some(IpNet::new(*ip, header.dst_len).ok()?),
             RuleAttribute::Iifname(name) => rule.came_by = Some(InterfaceName::new(name).ok()?),
+            RuleAttribute::Oifname(name) => rule.leaves_by = Some(InterfaceName::new(name).ok()?),
             // Without a mark, which is `None` below: these bits must be clear.
             RuleAttribute::FwMask(bits) => rule.unmarked = *bits,
             // Every rule carries these two; u32::MAX is "no limit".

@@ -216,6 +216,10 @@ pub(crate) fn rule_in_any_table(plan: &Rule) -> Result<RuleMessage> {
     message
         .attributes
         .extend(came_by.map(RuleAttribute::Iifname));
+    let leaves_by = plan.leaves_by.iter().map(ToString::to_string);
+    message
+        .attributes
+        .extend(leaves_by.map(RuleAttribute::Oifname));
     // The mark compared with is 0 when none is named (`fib_nl2rule`, net/core/fib_rules.c).
     let unmarked = (plan.unmarked != 0).then_some(plan.unmarked);
     message
@@ -301,6 +305,10 @@ mod tests {
                 came_by: Some(eth1()),
                 unmarked: 0x10,
                 ..rule(511, Some("10.0.0.5/32"), None, 1007)
+            },
+            Rule {
+                leaves_by: Some(eth1()),
+                ..rule(512, Some("0.0.0.0/0"), None, 1002)
             },
         ]
     }

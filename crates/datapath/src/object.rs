@@ -90,6 +90,9 @@ fn rule_text(out: &mut fmt::Formatter<'_>, rule: &Rule) -> fmt::Result {
     if let Some(link) = &rule.came_by {
         write!(out, " iif {link}")?;
     }
+    if let Some(link) = &rule.leaves_by {
+        write!(out, " oif {link}")?;
+    }
     if rule.unmarked != 0 {
         write!(out, " fwmark 0/{:#x}", rule.unmarked)?;
     }

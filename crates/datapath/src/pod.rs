@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use ipnet::IpNet;
 use model::{
     InterfaceName,
-    net::{LinkAddress, Neighbour, PodNet, Route, Rule},
+    net::{LinkAddress, Neighbour, PodNet, Route, Rule, VethPair},
 };
 use netlink_packet_route::RouteNetlinkMessage;
 
@@ -29,10 +29,32 @@ use crate::{
 /// How the kernel says that what shall be removed is not there: a rule, a route, a link.
 const GONE: [i32; 3] = [ENOENT, ESRCH, ENODEV];
 
-/// Builds the attachment: the pair, then what is in the pod, then what leads to it on the node.
+/// The pairs of a plan as they now stand.
+struct Joined<'a>(Vec<(&'a VethPair, Ends)>);
+
+impl Joined<'_> {
+    /// Index of the node's end that is called `link`.
+    fn host(&self, link: &InterfaceName) -> Option<u32> {
+        let mut all = self.0.iter();
+        all.find_map(|(pair, ends)| (pair.host == *link).then_some(ends.host))
+    }
+
+    /// Index of the pod's end that is called `link`.
+    fn pod(&self, link: &InterfaceName) -> Option<u32> {
+        let mut all = self.0.iter();
+        all.find_map(|(pair, ends)| (pair.pod == *link).then_some(ends.pod))
+    }
+
+    /// Whether no packet has used any of them yet.
+    fn fresh(&self) -> bool {
+        self.0.iter().all(|(_, ends)| ends.fresh)
+    }
+}
+
+/// Builds the attachment: the pairs, then what is in the pod, then what leads to it on the node.
 ///
 /// `host` is a socket of the node's namespace, `trunk` its trunk ENI, `pod` one of the pod's, `pod_netns` the pod's
-/// namespace itself. Costs three batches when nothing stands in the way.
+/// namespace itself. Costs three batches when nothing stands in the way; each further interface one more.
 ///
 /// # Errors
 /// The first step that failed; those before it are done. The caller undoes them with [`remove_pod`].
@@ -45,23 +67,34 @@ pub fn apply_pod(
 ) -> Result<()> {
     // Refuses an impossible plan before anything is made.
     let rule_requests = rules::add_to_new_pod(&plan.host_rules)?;
+    let pod_rule_requests = rules::add_to_new_pod(&plan.pod_rules)?;
     trunk.accepts(&plan.tags)?;
-    let ends = veth::ensure(host, pod, pod_netns, &plan.veth)?;
-    // Before any route leads its packets to the trunk.
-    trunk.admit(&plan.tags, ends.host)?;
-    apply_inside(pod, plan, ends)?;
-    apply_on_node(host, plan, ends, rule_requests)
+    let mut joined = Joined(Vec::new());
+    for pair in plan.pairs() {
+        let ends = veth::ensure(host, pod, pod_netns, pair)?;
+        // Before any route leads its packets to the trunk.
+        let tags = plan.tags.iter().filter(|tag| tag.link == pair.host);
+        trunk.admit(tags, ends.host)?;
+        joined.0.push((pair, ends));
+    }
+    apply_inside(pod, plan, &joined, pod_rule_requests)?;
+    apply_on_node(host, plan, &joined, rule_requests)
 }
 
-fn apply_inside(pod: &mut Netlink, plan: &PodNet, ends: Ends) -> Result<()> {
-    let mut requests = vec![Request::new(
-        "setting up",
-        Object::Link(&plan.veth.pod),
-        &encode::set_up(ends.pod, plan.veth.mtu),
-    )];
-    let index = |netlink: &mut Netlink, link: &InterfaceName, object| match link {
-        link if *link == plan.veth.pod => Ok(ends.pod),
-        link => netlink.index_of(link, object),
+fn apply_inside(
+    pod: &mut Netlink,
+    plan: &PodNet,
+    joined: &Joined<'_>,
+    rule_requests: Vec<Request<'_>>,
+) -> Result<()> {
+    let set_up = joined.0.iter().map(|(pair, ends)| {
+        let message = encode::set_up(ends.pod, pair.mtu);
+        Request::new("setting up", Object::Link(&pair.pod), &message)
+    });
+    let mut requests: Vec<_> = set_up.collect();
+    let index = |netlink: &mut Netlink, link: &InterfaceName, object| match joined.pod(link) {
+        Some(index) => Ok(index),
+        None => netlink.index_of(link, object),
     };
     for address in &plan.pod_addresses {
         let index = index(pod, &address.link, Object::Address(address))?;
@@ -75,34 +108,50 @@ fn apply_inside(pod: &mut Netlink, plan: &PodNet, ends: Ends) -> Result<()> {
         let index = index(pod, &route.link, Object::Route(route))?;
         requests.push(add_route(route, index));
     }
-    pod.carry_out(&requests, &[])
+    finish(pod, joined, requests, rule_requests, &plan.pod_rules)
 }
 
 fn apply_on_node(
     host: &mut Netlink,
     plan: &PodNet,
-    ends: Ends,
+    joined: &Joined<'_>,
     rule_requests: Vec<Request<'_>>,
 ) -> Result<()> {
     let neighbours = node_neighbours(plan);
-    let mut requests: Vec<_> = neighbours
-        .iter()
-        .map(|neighbour| add_neighbour(neighbour, ends.host))
-        .collect();
+    let mut requests = Vec::new();
+    for neighbour in &neighbours {
+        let index = joined.host(&neighbour.link);
+        requests.extend(index.map(|index| add_neighbour(neighbour, index)));
+    }
     for route in &plan.host_routes {
-        let index = match &route.link {
-            link if *link == plan.veth.host => ends.host,
-            link => host.index_of(link, Object::Route(route))?,
+        let index = match joined.host(&route.link) {
+            Some(index) => index,
+            None => host.index_of(&route.link, Object::Route(route))?,
         };
         requests.push(add_route(route, index));
     }
-    if !ends.fresh {
-        host.carry_out(&requests, &[])?;
-        return rules::reconcile(host, &plan.host_rules);
+    finish(host, joined, requests, rule_requests, &plan.host_rules)
+}
+
+/// Carries out `requests`, then sees to it that exactly `rules` stand: by `rule_requests` in the same
+/// batch while nothing can be in their way.
+fn finish<'a>(
+    netlink: &mut Netlink,
+    joined: &Joined<'_>,
+    mut requests: Vec<Request<'a>>,
+    rule_requests: Vec<Request<'a>>,
+    rules: &[Rule],
+) -> Result<()> {
+    if rules.is_empty() {
+        return netlink.carry_out(&requests, &[]);
+    }
+    if !joined.fresh() {
+        netlink.carry_out(&requests, &[])?;
+        return rules::reconcile(netlink, rules);
     }
     let first_rule = requests.len();
     requests.extend(rule_requests);
-    let mut outcomes = host.exchange(&requests)?;
+    let mut outcomes = netlink.exchange(&requests)?;
     let rule_outcomes = outcomes.split_off(first_rule);
     for (outcome, request) in outcomes.into_iter().zip(&requests) {
         outcome.accept(request, &[])?;
@@ -110,21 +159,24 @@ fn apply_on_node(
     if rules::added_cleanly(rule_outcomes, &requests[first_rule..])? {
         return Ok(());
     }
-    rules::reconcile(host, &plan.host_rules)
+    rules::reconcile(netlink, rules)
 }
 
 /// How the node reaches the pod's addresses on the link between them, which nobody else is on: the
 /// MAC is in the plan, so the node never asks. Asking would not even work at first, because the node's
 /// end has no usable IPv6 source until duplicate address detection is through (measured: 2 s).
 pub(crate) fn node_neighbours(plan: &PodNet) -> Vec<Neighbour> {
-    plan.host_routes
-        .iter()
-        .filter(|route| route.link == plan.veth.host && route.gateway.is_none())
-        .filter(|route| route.destination == IpNet::from(route.destination.addr()))
-        .map(|route| Neighbour {
-            address: route.destination.addr(),
-            mac: plan.veth.pod_mac,
-            link: plan.veth.host.clone(),
+    let direct = plan.host_routes.iter().filter(|route| {
+        route.gateway.is_none() && route.destination == IpNet::from(route.destination.addr())
+    });
+    direct
+        .filter_map(|route| {
+            let pair = plan.pairs().find(|pair| pair.host == route.link)?;
+            Some(Neighbour {
+                address: route.destination.addr(),
+                mac: pair.pod_mac,
+                link: pair.host.clone(),
+            })
         })
         .collect()
 }
@@ -147,7 +199,7 @@ pub(crate) fn add_route(route: &Route, index: u32) -> Request<'_> {
     Request::create(Object::Route(route), &message, IfPresent::Overwrite)
 }
 
-/// Removes the attachment from the node: the pair (the pod's end dies with the node's, and the routes
+/// Removes the attachment from the node: the pairs (the pod's end dies with the node's, and the routes
 /// over it too), the rules, the routes over other links and the tags. What is not there is fine.
 ///
 /// A link that has the name of the node's end but another MAC is a newer sandbox's and stays, with
@@ -162,9 +214,11 @@ pub fn remove_pod(
 ) -> std::result::Result<(), Failures> {
     let mut failures = Vec::new();
     failures.extend(remove_rules(host, &plan.host_rules));
-    failures.extend(remove_pair(host, plan).err());
+    for pair in plan.pairs() {
+        failures.extend(remove_pair(host, pair).err());
+    }
     for route in &plan.host_routes {
-        if route.link != plan.veth.host {
+        if plan.pairs().all(|pair| pair.host != route.link) {
             failures.extend(remove_route(host, route).err());
         }
     }
@@ -195,11 +249,9 @@ fn remove_rules(host: &mut Netlink, rules: &[Rule]) -> Vec<Error> {
     failures
 }
 
-fn remove_pair(host: &mut Netlink, plan: &PodNet) -> Result<()> {
-    match host.link(&plan.veth.host)? {
-        Some(link) if link.veth && link.mac == Some(plan.veth.host_mac) => {
-            veth::delete(host, &link)
-        }
+fn remove_pair(host: &mut Netlink, pair: &VethPair) -> Result<()> {
+    match host.link(&pair.host)? {
+        Some(link) if link.veth && link.mac == Some(pair.host_mac) => veth::delete(host, &link),
         _ => Ok(()),
     }
 }

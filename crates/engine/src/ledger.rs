@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     intent::{CreateEni, Intent, IntentCall},
     row::{
-        AddressEntry, AddressState, Attachment, EniEntry, EniStage, Entry, EntryKey, Member,
-        Reservation,
+        AddressEntry, AddressState, Attachment, EniEntry, EniStage, Entry, EntryKey, Further,
+        Member, Reservation, Wire,
     },
 };
 
@@ -176,9 +176,9 @@ impl Ledger {
         }
     }
 
-    /// The address of a trunk pod is its own ENI's, and nobody else's.
+    /// The addresses of a trunk pod are its own ENIs', and nobody else's.
     fn check_member(&self, attachment: &Attachment) -> Result<(), Violation> {
-        let addresses = attachment.addresses.iter().map(|(_, address)| *address);
+        let addresses = attachment.every_address();
         for address in addresses.filter(|_| attachment.member.is_some()) {
             if self.addresses.contains_key(&address) {
                 return Err(Violation::PoolAndMember {
@@ -235,12 +235,10 @@ impl Ledger {
         by_address.or_else(|| by_trunk().map(|it| &it.key))
     }
 
-    /// The trunk pod whose own ENI has this address.
+    /// The trunk pod one of whose own ENIs has this address.
     pub fn member_with(&self, address: IpAddr) -> Option<&Attachment> {
-        self.attachments().find(|it| {
-            let own = it.addresses.iter().any(|(_, own)| *own == address);
-            own && it.member.is_some()
-        })
+        self.attachments()
+            .find(|it| it.member.is_some() && it.holds(address))
     }
 
     /// All rows, in an order in which they can be applied.

@@ -2,9 +2,11 @@
 //! policy routing: a packet from a pod is sent by its address to the table of its ENI, a packet to
 //! a pod by its address to the pod's veth.
 //!
-//! What a trunk pod has beside that is in `netplan/trunk.rs`. Names, priorities and the next hop are what
+//! What a pod has inside is in `netplan/inside.rs`, what a trunk pod has beside on the node in
+//! `netplan/trunk.rs`. Names, priorities and the next hop are what
 //! other software on a node looks for. Must never know netlink.
 
+mod inside;
 mod trunk;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,14 +16,14 @@ use model::{
     AttachmentKey, Family, InterfaceName, KeyError, Mac, PodKey,
     family::host_net,
     net::{
-        ENI_TABLE_BASE, EniNet, Link, LinkAddress, Neighbour, PodNet, RULE_PRIORITY_FROM_POD,
+        ENI_TABLE_BASE, EniNet, Link, POD_TABLE_BASE, PodNet, RULE_PRIORITY_FROM_POD,
         RULE_PRIORITY_TO_POD, ReturnPath, Route, Rule, Sysctl, SysctlScope, TABLE_MAIN, VethPair,
     },
 };
 use sha1::{Digest, Sha1};
 
-pub use self::trunk::{LocalTraffic, member_net, trunk_net};
-use crate::ledger::{Attachment, EniEntry};
+pub use self::trunk::{LocalTraffic, trunk_net};
+use crate::ledger::{Attachment, EniEntry, Wire};
 
 /// Where a pod sends everything: an address that lies on its own link and is nobody's.
 pub const fn next_hop(family: Family) -> IpAddr {
@@ -42,16 +44,16 @@ fn everything(family: Family) -> IpNet {
 pub const POD_LINK_PREFIX: &str = "cali";
 
 /// The name of a pod's veth on the node: `cali` and the first eleven hexadecimal digits of
-/// SHA-1(`namespace.name` and the interface, where `eth0` counts as nothing). Fifteen characters,
-/// the kernel's limit; policy engines find the pod by it.
+/// SHA-1(`namespace.name`), fifteen characters, the kernel's limit; policy engines find the pod by it. That
+/// of a further interface is nobody's to find: its text ends in `/` and the interface, which no
+/// pod's name can, so that `eth1` of pod `a` and `eth0` of pod `aeth1` are two links.
 ///
 /// # Errors
 /// Never for the names this makes; the type cannot show it.
 pub fn host_link_name(pod: &PodKey, interface: &InterfaceName) -> Result<InterfaceName, KeyError> {
-    let suffix = if interface.as_str() == "eth0" {
-        ""
-    } else {
-        interface.as_str()
+    let suffix = match interface.as_str() {
+        "eth0" => String::new(),
+        further => format!("/{further}"),
     };
     let digest = Sha1::digest(format!("{}.{}{suffix}", pod.namespace, pod.name));
     let mut name = String::from(POD_LINK_PREFIX);
@@ -78,58 +80,57 @@ pub fn eni_table(link: &Link) -> u32 {
     ENI_TABLE_BASE + link.index
 }
 
-/// What an attachment needs. Without the ENI's link (it is gone) the plan still names everything
-/// that must be removed.
-pub fn pod_net(attachment: &Attachment, eni_link: Option<&Link>) -> PodNet {
-    let pod_link = &attachment.key.interface;
-    let veth = VethPair {
-        host: attachment.host_link.clone(),
-        host_mac: end_mac(&attachment.key, "node"),
-        pod: pod_link.clone(),
-        pod_mac: end_mac(&attachment.key, "pod"),
+/// The veth of one interface of an attachment.
+fn pair(attachment: &Attachment, wire: &Wire<'_>) -> VethPair {
+    let key = AttachmentKey {
+        container: attachment.key.container.clone(),
+        interface: wire.interface.clone(),
+    };
+    VethPair {
+        host: wire.host_link.clone(),
+        host_mac: end_mac(&key, "node"),
+        pod: key.interface.clone(),
+        pod_mac: end_mac(&key, "pod"),
         mtu: attachment.mtu,
-    };
-    let table = eni_link.map_or(TABLE_MAIN, eni_table);
-    let mut net = PodNet {
-        pod_addresses: Vec::new(),
-        pod_neighbours: Vec::new(),
-        pod_routes: Vec::new(),
-        host_routes: Vec::new(),
-        host_rules: Vec::new(),
-        tags: Vec::new(),
-        veth,
-    };
-    for (family, address) in attachment.addresses.iter() {
-        let own = host_net(*address);
-        net.pod_addresses.push(LinkAddress {
-            address: own,
-            link: pod_link.clone(),
-        });
-        net.pod_neighbours.push(Neighbour {
-            address: next_hop(family),
-            mac: net.veth.host_mac,
-            link: pod_link.clone(),
-        });
-        net.pod_routes.push(Route {
-            table: TABLE_MAIN,
-            destination: everything(family),
-            gateway: Some(next_hop(family)),
-            link: pod_link.clone(),
-            onlink: true,
-        });
-        net.host_routes.push(Route {
-            table: TABLE_MAIN,
-            destination: own,
-            gateway: None,
-            link: attachment.host_link.clone(),
-            onlink: false,
-        });
-        net.host_rules
-            .push(Rule::new(RULE_PRIORITY_TO_POD, None, Some(own), TABLE_MAIN));
-        net.host_rules
-            .push(Rule::new(RULE_PRIORITY_FROM_POD, Some(own), None, table));
+    }
+}
+
+/// What an attachment needs, with `eni_link` as the link its packets leave by: the trunk's for a trunk
+/// pod. Without it (the ENI is gone) the plan still names everything that must be removed.
+pub fn pod_net(attachment: &Attachment, eni_link: Option<&Link>) -> PodNet {
+    let mut net = PodNet::new(pair(attachment, &attachment.first()));
+    let further = attachment.wires().skip(1);
+    net.further = further.map(|wire| pair(attachment, &wire)).collect();
+    let pairs: Vec<_> = net.pairs().cloned().collect();
+    for ((wire, pair), place) in attachment.wires().zip(&pairs).zip(1..) {
+        let table = (pairs.len() > 1).then_some(POD_TABLE_BASE + place);
+        inside::plan(&mut net, &wire, pair, table);
+        let addresses = wire.addresses.iter().map(|(_, address)| *address);
+        for address in addresses {
+            let own = host_net(address);
+            net.host_routes.push(Route {
+                table: TABLE_MAIN,
+                destination: own,
+                gateway: None,
+                link: pair.host.clone(),
+                onlink: false,
+            });
+            match wire.member {
+                Some(member) => trunk::plan(&mut net, member, pair, address, eni_link),
+                None => net.host_rules.extend(plain_rules(own, eni_link)),
+            }
+        }
     }
     net
+}
+
+/// Whatever comes to `own` goes to the pod, whatever comes from it goes to the table of its ENI.
+fn plain_rules(own: IpNet, eni_link: Option<&Link>) -> [Rule; 2] {
+    let table = eni_link.map_or(TABLE_MAIN, eni_table);
+    [
+        Rule::new(RULE_PRIORITY_TO_POD, None, Some(own), TABLE_MAIN),
+        Rule::new(RULE_PRIORITY_FROM_POD, Some(own), None, table),
+    ]
 }
 
 /// What an ENI needs before a pod can use an address of it: it is up and its table leads to the
@@ -179,25 +180,28 @@ pub fn sysctls(
         value: value.into(),
     };
     let mut list = Vec::new();
-    if attachment.addresses.get(Family::V4).is_some() {
+    let has = |family| {
+        attachment
+            .wires()
+            .any(|wire| wire.addresses.get(family).is_some())
+    };
+    if has(Family::V4) {
         list.push(node("net/ipv4/ip_forward".into(), "1"));
         list.push(node("net/ipv4/conf/all/rp_filter".into(), "0"));
         for (link, check) in [(eni_link, "0"), (primary, "2")] {
             let path = link.map(|link| format!("net/ipv4/conf/{}/rp_filter", link.name));
             list.extend(path.map(|path| node(path, check)));
         }
-        list.push(node(
-            format!("net/ipv4/conf/{}/rp_filter", attachment.host_link),
-            "1",
-        ));
+        let links = attachment.wires().map(|wire| wire.host_link);
+        list.extend(links.map(|link| node(format!("net/ipv4/conf/{link}/rp_filter"), "1")));
     }
-    if attachment.addresses.get(Family::V6).is_some() {
+    if has(Family::V6) {
         list.push(node("net/ipv6/conf/all/forwarding".into(), "1"));
-        list.push(Sysctl {
+        list.extend(attachment.wires().map(|wire| Sysctl {
             scope: SysctlScope::Pod,
-            path: format!("net/ipv6/conf/{}/accept_ra", attachment.key.interface),
+            path: format!("net/ipv6/conf/{}/accept_ra", wire.interface),
             value: "0".into(),
-        });
+        }));
     }
     list
 }
@@ -205,6 +209,7 @@ pub fn sysctls(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::{Further, Member};
     use model::{ContainerId, DualStack, EniId, Timestamp};
 
     pub(super) fn attachment(container: &str) -> Attachment {
@@ -229,7 +234,21 @@ mod tests {
             superseded: false,
             sticky: false,
             member: None,
+            further: Vec::new(),
         }
+    }
+
+    pub(super) fn member(container: &str, local: LocalTraffic) -> Attachment {
+        let mut attachment = attachment(container);
+        attachment.member = Some(Box::new(Member {
+            eni: EniId::new("eni-m").unwrap(),
+            vlan: 101,
+            subnet: DualStack::default(),
+            default_route: true,
+            routes: Vec::new(),
+            local,
+        }));
+        attachment
     }
 
     pub(super) fn link() -> Link {
@@ -279,5 +298,56 @@ mod tests {
         assert_eq!(old.veth.host, new.veth.host);
         assert_ne!(old.veth.host_mac, new.veth.host_mac);
         assert_ne!(old.veth.host_mac, old.veth.pod_mac);
+    }
+
+    #[test]
+    fn several_interfaces_answer_where_they_were_asked_and_one_is_the_way_out() {
+        let mut attachment = member("c1", LocalTraffic::Strict);
+        let mut second = (**attachment.member.as_ref().unwrap()).clone();
+        (second.vlan, second.default_route) = (102, false);
+        second.routes = vec!["10.9.0.0/16".parse().unwrap()];
+        let interface = InterfaceName::new("eth1").unwrap();
+        attachment.further = vec![Further {
+            host_link: host_link_name(&attachment.pod, &interface).unwrap(),
+            interface,
+            addresses: DualStack::only(Family::V4, "10.0.2.6".parse().unwrap()),
+            member: second,
+        }];
+        let net = pod_net(&attachment, Some(&link()));
+        let routes = net
+            .pod_routes
+            .iter()
+            .filter(|it| it.link.as_str() == "eth1");
+        let routes: Vec<_> = routes
+            .map(|it| (it.table, it.destination.to_string(), it.gateway.unwrap()))
+            .collect();
+        let next_hop = next_hop(Family::V4);
+        let expected = [(254, "10.9.0.0/16"), (1002, "0.0.0.0/0")];
+        let expected = expected.map(|(table, to)| (table, to.to_string(), next_hop));
+        assert_eq!(routes, expected);
+        let default = |it: &&Route| it.table == TABLE_MAIN && it.destination.prefix_len() == 0;
+        assert!(
+            net.pod_routes
+                .iter()
+                .filter(default)
+                .all(|it| it.link.as_str() == "eth0")
+        );
+        let rules = net.pod_rules.iter().filter(|it| it.table == 1002);
+        let rules: Vec<_> = rules
+            .map(|it| (it.from.unwrap().to_string(), it.leaves_by.is_some()))
+            .collect();
+        assert_eq!(
+            rules,
+            [("10.0.2.6/32".into(), false), ("0.0.0.0/0".into(), true)]
+        );
+        let [tag] = &net.tags[2..] else {
+            panic!("one more than the first interface's two: {:?}", net.tags)
+        };
+        assert_eq!((tag.vlan, &tag.link), (102, &net.further[0].host));
+        assert_ne!(net.further[0].host, net.veth.host);
+        assert_ne!(tag.link_mac, net.veth.host_mac);
+        let links = sysctls(&attachment, None, None);
+        let checked = links.iter().filter(|it| it.path.contains("cali"));
+        assert_eq!(checked.count(), 2, "rp_filter at both");
     }
 }

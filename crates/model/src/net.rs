@@ -27,10 +27,16 @@ pub const RULE_PRIORITY_RETURN: u32 = 600;
 pub const MARK_RETURN: u32 = 0x10;
 /// Rules that send packets *from* a pod to the table of its ENI.
 pub const RULE_PRIORITY_FROM_POD: u32 = 2048;
+/// Rules *in a pod* with several interfaces, which send what bears an interface's address, or is bound to
+/// it, out by that interface. The Go Terway's number.
+pub const RULE_PRIORITY_IN_POD: u32 = 512;
 /// The main routing table, RT_TABLE_MAIN (include/uapi/linux/rtnetlink.h).
 pub const TABLE_MAIN: u32 = 254;
 /// The table of an ENI is this plus its interface index on the node.
 pub const ENI_TABLE_BASE: u32 = 1000;
+/// *In a pod* with several interfaces, the table of each is this plus its place among them, from 1. (The
+/// Go Terway adds its index, which nobody can know before the link is there.)
+pub const POD_TABLE_BASE: u32 = 1000;
 /// Who made a route or a rule: `RTPROT` value of ours, free in include/uapi/linux/rtnetlink.h and in
 /// iproute2's `rt_protos`. Only objects that carry it are ever removed.
 pub const PROTOCOL_TERWAY: u8 = 157;
@@ -58,6 +64,9 @@ pub struct Rule {
     /// The link the packet came in by, when the rule asks for one. `lo` stands for the node's own packets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub came_by: Option<InterfaceName>,
+    /// The link the sender chose (`SO_BINDTODEVICE`), when the rule asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaves_by: Option<InterfaceName>,
     /// Bits of the packet's mark that must be clear; 0 asks for none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unmarked: u32,
@@ -75,6 +84,7 @@ impl Rule {
         Self {
             priority,
             came_by: None,
+            leaves_by: None,
             unmarked: 0,
             from,
             to,
@@ -141,12 +151,18 @@ pub struct VethPair {
 pub struct PodNet {
     /// The pair that joins pod and node.
     pub veth: VethPair,
-    /// In the pod: addresses on its end.
+    /// The pairs of its further interfaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<VethPair>,
+    /// In the pod: addresses on its ends.
     pub pod_addresses: Vec<LinkAddress>,
     /// In the pod: permanent neighbours.
     pub pod_neighbours: Vec<Neighbour>,
     /// In the pod: routes.
     pub pod_routes: Vec<Route>,
+    /// In the pod: rules. A pod with one interface needs none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pod_rules: Vec<Rule>,
     /// On the node: routes.
     pub host_routes: Vec<Route>,
     /// On the node: rules.
@@ -154,6 +170,28 @@ pub struct PodNet {
     /// At the trunk ENI: what a trunk pod's frames carry. An ordinary pod has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Tag>,
+}
+
+impl PodNet {
+    /// A plan of nothing but the pair of the pod's first interface.
+    pub fn new(veth: VethPair) -> Self {
+        Self {
+            veth,
+            further: Vec::new(),
+            pod_addresses: Vec::new(),
+            pod_neighbours: Vec::new(),
+            pod_routes: Vec::new(),
+            pod_rules: Vec::new(),
+            host_routes: Vec::new(),
+            host_rules: Vec::new(),
+            tags: Vec::new(),
+        }
+    }
+
+    /// The pairs of all its interfaces, in their order.
+    pub fn pairs(&self) -> impl Iterator<Item = &VethPair> {
+        std::iter::once(&self.veth).chain(&self.further)
+    }
 }
 
 /// Everything one ENI needs on the node before a pod can use an address of it.

@@ -147,22 +147,23 @@ impl Trunk {
     pub(crate) fn accepts(&self, tags: &[Tag]) -> Result<()> {
         tags.iter().try_for_each(possible)?;
         match tags.first() {
-            Some(tag) if self.lock().is_none() => Err(Error::NoTrunk {
-                tag: Object::Tag(tag).to_string(),
-            }),
+            Some(tag) if self.lock().is_none() => Err(no_trunk(tag)),
             _ => Ok(()),
         }
     }
 
     /// Gives `tags` to the pod whose link has index `index`.
-    pub(crate) fn admit(&self, tags: &[Tag], index: u32) -> Result<()> {
-        self.accepts(tags)?;
-        match &mut *self.lock() {
-            Some(loaded) => tags
-                .iter()
-                .try_for_each(|tag| loaded.program.admit(tag, index)),
-            None => Ok(()),
-        }
+    pub(crate) fn admit<'a>(
+        &self,
+        tags: impl IntoIterator<Item = &'a Tag>,
+        index: u32,
+    ) -> Result<()> {
+        let mut guard = self.lock();
+        tags.into_iter().try_for_each(|tag| {
+            possible(tag)?;
+            let loaded = guard.as_mut().ok_or_else(|| no_trunk(tag))?;
+            loaded.program.admit(tag, index)
+        })
     }
 
     /// Takes `tag` away. What is not there, or is a newer sandbox's, is fine.
@@ -223,6 +224,12 @@ impl Trunk {
             lacked.push(Object::Filter(&place.link, hook.program()).to_string());
         }
         Ok(lacked)
+    }
+}
+
+fn no_trunk(tag: &Tag) -> Error {
+    Error::NoTrunk {
+        tag: Object::Tag(tag).to_string(),
     }
 }
 

@@ -20,6 +20,8 @@ mod repair;
 #[cfg(test)]
 mod return_path;
 #[cfg(test)]
+mod several;
+#[cfg(test)]
 mod sockets;
 #[cfg(test)]
 mod stage;

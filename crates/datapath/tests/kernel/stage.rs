@@ -273,6 +273,8 @@ pub(crate) fn plan(number: u8, eni: u32) -> PodNet {
             })
             .collect(),
         tags: Vec::new(),
+        further: Vec::new(),
+        pod_rules: Vec::new(),
         veth: VethPair {
             host,
             host_mac,

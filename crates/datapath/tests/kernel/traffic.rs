@@ -22,13 +22,27 @@ pub(crate) fn asks(
     to: IpAddr,
     within: Duration,
 ) -> Option<IpAddr> {
-    let any: IpAddr = match to {
+    asks_bound(from, (server, any(to)), to, within)
+}
+
+/// The address no socket is bound to, of the family of `like`.
+fn any(like: IpAddr) -> IpAddr {
+    match like {
         IpAddr::V4(_) => [0; 4].into(),
         IpAddr::V6(_) => [0; 16].into(),
-    };
+    }
+}
+
+/// The same with an answerer that is bound to an address, and so answers from it.
+pub(crate) fn asks_bound(
+    from: &Namespace,
+    (server, bound): (&Namespace, IpAddr),
+    to: IpAddr,
+    within: Duration,
+) -> Option<IpAddr> {
     // Any free port: a child that another test is starting may hold an earlier socket a while longer.
-    let bind = || UdpSocket::bind(SocketAddr::new(any, 0)).unwrap();
-    let (answerer, asker) = (server.run(bind), from.run(bind));
+    let bind = |address| UdpSocket::bind(SocketAddr::new(address, 0)).unwrap();
+    let (answerer, asker) = (server.run(|| bind(bound)), from.run(|| bind(any(to))));
     let to = SocketAddr::new(to, answerer.local_addr().unwrap().port());
     asker.set_read_timeout(Some(ASK_EVERY)).unwrap();
     answerer.set_read_timeout(Some(ASK_EVERY)).unwrap();

@@ -72,7 +72,7 @@ pub(crate) fn vlan(number: u8) -> u16 {
 }
 
 /// The same, whose traffic must pass the VPC.
-fn strict(number: u8, trunk: u32) -> PodNet {
+pub(crate) fn strict(number: u8, trunk: u32) -> PodNet {
     let mut plan = standard(number, trunk);
     let to_own = |priority, own, came_by: &InterfaceName| Rule {
         came_by: Some(came_by.clone()),
@@ -145,7 +145,11 @@ impl Scene {
 }
 
 /// What the VPC sees when pods `one` and `two` talk.
-fn both_ways(one: (u8, Option<u16>), two: (u8, Option<u16>), family: usize) -> Vec<Seen> {
+pub(crate) fn both_ways(
+    one: (u8, Option<u16>),
+    two: (u8, Option<u16>),
+    family: usize,
+) -> Vec<Seen> {
     let way = |from: (u8, Option<u16>), to: (u8, Option<u16>)| Seen {
         vlan: from.1,
         source: addresses(from.0)[family],

@@ -116,9 +116,9 @@ pub struct Attachment {
     pub uid: Option<PodUid>,
     /// Path of the network namespace at the time, for the CNI result only.
     pub netns: String,
-    /// Its addresses.
+    /// The addresses of its interface.
     pub addresses: DualStack<IpAddr>,
-    /// The ENI they belong to; the trunk for a trunk pod.
+    /// The ENI its packets leave by; the trunk for a trunk pod.
     pub eni: EniId,
     /// Name of the veth end on the node.
     pub host_link: InterfaceName,
@@ -137,6 +137,71 @@ pub struct Attachment {
     /// [`Attachment::eni`] is the trunk that carries it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<Box<Member>>,
+    /// What a trunk pod has beside that interface, in the order of its PodENI: one row, so that all of
+    /// them stand or none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<Further>,
+}
+
+/// A further interface of a trunk pod, with an ENI of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Further {
+    /// Its name in the pod.
+    pub interface: InterfaceName,
+    /// Name of the veth end on the node.
+    pub host_link: InterfaceName,
+    /// Its addresses.
+    pub addresses: DualStack<IpAddr>,
+    /// Its ENI.
+    pub member: Member,
+}
+
+/// One interface of an attachment, the first like the further ones.
+#[derive(Debug, Clone, Copy)]
+pub struct Wire<'a> {
+    /// Its name in the pod.
+    pub interface: &'a InterfaceName,
+    /// Name of the veth end on the node.
+    pub host_link: &'a InterfaceName,
+    /// Its addresses.
+    pub addresses: &'a DualStack<IpAddr>,
+    /// The ENI of its own that a trunk pod's has.
+    pub member: Option<&'a Member>,
+}
+
+impl Attachment {
+    /// The interface the runtime asked for.
+    pub fn first(&self) -> Wire<'_> {
+        Wire {
+            interface: &self.key.interface,
+            host_link: &self.host_link,
+            addresses: &self.addresses,
+            member: self.member.as_deref(),
+        }
+    }
+
+    /// All its interfaces: the one the runtime asked for, then those its PodENI names beside it. A runtime
+    /// that takes the first address of a result takes the pod's.
+    pub fn wires(&self) -> impl Iterator<Item = Wire<'_>> {
+        let further = self.further.iter().map(|it| Wire {
+            interface: &it.interface,
+            host_link: &it.host_link,
+            addresses: &it.addresses,
+            member: Some(&it.member),
+        });
+        std::iter::once(self.first()).chain(further)
+    }
+
+    /// The addresses of all its interfaces.
+    pub fn every_address(&self) -> impl Iterator<Item = IpAddr> {
+        self.wires()
+            .flat_map(|wire| wire.addresses.iter().map(|(_, address)| *address))
+    }
+
+    /// Whether one of its interfaces has `address`.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.every_address().any(|own| own == address)
+    }
 }
 
 /// The ENI of a trunk pod, as it was when the pod was attached: a restart needs nobody to know it.
@@ -148,9 +213,20 @@ pub struct Member {
     pub vlan: u16,
     /// The blocks of its vSwitch.
     pub subnet: DualStack<IpNet>,
+    /// Whether the pod's default route goes by its interface.
+    #[serde(default = "alone")]
+    pub default_route: bool,
+    /// Further destinations that go by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<IpNet>,
     /// Which way packets between the pod and others of its node take.
     #[serde(default)]
     pub local: LocalTraffic,
+}
+
+/// A row that does not say so is of a release whose trunk pods had one interface.
+fn alone() -> bool {
+    true
 }
 
 /// One row of the ledger.

@@ -81,8 +81,11 @@ fn trunk_pod(container: &str, address: &str) -> Change {
             eni: EniId::new("eni-m").unwrap(),
             vlan: 7,
             subnet: DualStack::default(),
+            default_route: true,
+            routes: Vec::new(),
             local: LocalTraffic::Strict,
         })),
+        further: Vec::new(),
     }))
 }
 

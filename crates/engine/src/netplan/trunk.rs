@@ -3,19 +3,21 @@
 //!
 //! Must never know how tags come onto frames.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use model::{
     InterfaceName,
     family::host_net,
     net::{
         EniNet, Link, MARK_RETURN, PodNet, RULE_PRIORITY_FROM_MEMBER, RULE_PRIORITY_FROM_POD,
-        RULE_PRIORITY_TO_POD, RULE_PRIORITY_TO_SELF, Rule, TABLE_MAIN, Tag,
+        RULE_PRIORITY_TO_POD, RULE_PRIORITY_TO_SELF, Rule, TABLE_MAIN, Tag, VethPair,
     },
 };
 use serde::{Deserialize, Serialize};
 
-use super::{eni_net, eni_table, pod_net};
-use crate::ledger::{Attachment, EniEntry};
+use super::{eni_net, eni_table, plain_rules};
+use crate::ledger::{EniEntry, Member};
 
 /// Which way packets between a trunk pod and another pod of its node take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -29,35 +31,32 @@ pub enum LocalTraffic {
     Standard,
 }
 
-/// What the attachment of a trunk pod needs: what every pod needs, with `trunk` as its ENI, and a tag for
-/// each address. Without the trunk's link the plan still names everything that must be removed.
-pub fn member_net(
-    attachment: &Attachment,
+/// Adds what `address` of `member`'s interface needs on the node beside its route: a tag, and the rules.
+/// Without the trunk's link the plan still names everything that must be removed.
+pub(super) fn plan(
+    net: &mut PodNet,
+    member: &Member,
+    pair: &VethPair,
+    address: IpAddr,
     trunk: Option<&Link>,
-    vlan: u16,
-    local: LocalTraffic,
-) -> PodNet {
-    let mut net = pod_net(attachment, trunk);
-    let tags = attachment.addresses.iter().map(|(_, address)| Tag {
-        vlan,
-        address: *address,
-        link: net.veth.host.clone(),
-        link_mac: net.veth.host_mac,
+) {
+    net.tags.push(Tag {
+        vlan: member.vlan,
+        address,
+        link: pair.host.clone(),
+        link_mac: pair.host_mac,
     });
-    net.tags = tags.collect();
-    if local == LocalTraffic::Strict {
-        let addresses = attachment.addresses.iter();
-        let rules = addresses
-            .flat_map(|(_, address)| strict_rules(&net.veth.host, host_net(*address), trunk));
-        net.host_rules = rules.collect();
+    let own = host_net(address);
+    match member.local {
+        LocalTraffic::Strict => net.host_rules.extend(strict_rules(&pair.host, own, trunk)),
+        LocalTraffic::Standard => net.host_rules.extend(plain_rules(own, trunk)),
     }
-    net
 }
 
 /// What comes to `own` is let to the pod only from the trunk and from the node; whatever else wants to
 /// get there falls through to the rules of its own pod, and so to the VPC. An answer to what came in by
 /// the node's own ENI bears [`MARK_RETURN`] and goes on to the rule for that.
-fn strict_rules(pod: &InterfaceName, own: IpNet, trunk: Option<&Link>) -> Vec<Rule> {
+fn strict_rules(pod: &InterfaceName, own: IpNet, trunk: Option<&Link>) -> [Rule; 5] {
     let table = trunk.map_or(TABLE_MAIN, eni_table);
     let to_own = |priority, came_by| Rule {
         came_by,
@@ -65,7 +64,7 @@ fn strict_rules(pod: &InterfaceName, own: IpNet, trunk: Option<&Link>) -> Vec<Ru
     };
     let of_pod = Some(pod.clone());
     let of_trunk = trunk.map(|trunk| trunk.name.clone());
-    vec![
+    [
         to_own(RULE_PRIORITY_TO_SELF, of_pod.clone()),
         Rule {
             came_by: of_pod,
@@ -102,7 +101,10 @@ pub fn trunk_net<'a>(
 mod tests {
     use model::Family;
 
-    use super::super::tests::{attachment, link};
+    use super::super::{
+        pod_net,
+        tests::{attachment, link, member},
+    };
     use super::*;
 
     type Shape = (u32, Option<String>, u32, u32);
@@ -123,8 +125,8 @@ mod tests {
 
     #[test]
     fn strict_keeps_only_the_nodes_own_packets_on_the_node() {
-        let attachment = attachment("c1");
-        let net = member_net(&attachment, Some(&link()), 101, LocalTraffic::Strict);
+        let attachment = member("c1", LocalTraffic::Strict);
+        let net = pod_net(&attachment, Some(&link()));
         let pod = || Some(attachment.host_link.to_string());
         let expected = [
             (510, pod(), 0, 254),
@@ -143,17 +145,16 @@ mod tests {
 
     #[test]
     fn standard_is_an_ordinary_pod_with_tags() {
-        let attachment = attachment("c1");
-        let mut net = member_net(&attachment, Some(&link()), 101, LocalTraffic::Standard);
+        let mut net = pod_net(&member("c1", LocalTraffic::Standard), Some(&link()));
         assert_eq!(std::mem::take(&mut net.tags).len(), 2);
-        assert_eq!(net, pod_net(&attachment, Some(&link())));
+        assert_eq!(net, pod_net(&attachment("c1"), Some(&link())));
     }
 
     #[test]
     fn the_plan_without_the_trunk_names_every_rule() {
-        let attachment = attachment("c1");
+        let attachment = member("c1", LocalTraffic::Strict);
         let [with, without] = [Some(link()), None].map(|trunk| {
-            let net = member_net(&attachment, trunk.as_ref(), 101, LocalTraffic::Strict);
+            let net = pod_net(&attachment, trunk.as_ref());
             Vec::from_iter(
                 net.host_rules
                     .iter()

@@ -4,16 +4,17 @@
 //! and rules are gone. What is being done about it right now is kept beside the ledger and forgotten
 //! by a crash: the runtime, which then never got an answer, sends DEL.
 
-use model::{AttachmentKey, DualStack, Family, Timestamp, net::PodNet};
+use model::{AttachmentKey, DualStack, Family, KeyError, Timestamp, net::PodNet};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Node,
+    allot::Granted,
     member::Bound,
     message::{Action, AddRequest, Attached, FailureKind, Notice, Reply, RequestNumber},
 };
 use crate::{
-    ledger::{AddressEntry, AddressState, Attachment, Change, Entry},
+    ledger::{AddressEntry, AddressState, Attachment, Change, Entry, Further},
     netplan,
 };
 
@@ -53,7 +54,7 @@ pub(super) enum Work {
 enum Grant {
     /// An address of the pool.
     Pool(AddressEntry),
-    /// The ENI of its own, and its addresses.
+    /// ENIs of its own, and their addresses.
     Member(Bound),
 }
 
@@ -146,25 +147,50 @@ impl Node {
     }
 
     fn attach(&mut self, now: Timestamp, number: RequestNumber, request: AddRequest, grant: Grant) {
-        let host_link = match netplan::host_link_name(&request.pod, &request.key.interface) {
-            Ok(name) => name,
+        let attachment = match self.attachment(now, request, &grant) {
+            Ok(attachment) => attachment,
             Err(error) => return self.fail(number, FailureKind::TryLater, error.to_string()),
         };
-        let (addresses, eni, member) = match &grant {
+        let taken = match grant {
+            Grant::Pool(free) => self.take(free, &attachment),
+            Grant::Member(_) => true,
+        };
+        if !taken || !self.record(Change::Put(Entry::Attachment(attachment.clone()))) {
+            return self.fail(number, FailureKind::TryLater, "the address is held already");
+        }
+        self.apply(number, &attachment, true);
+    }
+
+    /// The row of what an ADD gets.
+    fn attachment(
+        &self,
+        now: Timestamp,
+        request: AddRequest,
+        grant: &Grant,
+    ) -> Result<Attachment, KeyError> {
+        let host_link = netplan::host_link_name(&request.pod, &request.key.interface)?;
+        let mut further = Vec::new();
+        let (addresses, eni, member) = match grant {
             Grant::Pool(free) => {
                 let address = DualStack::only(Family::of(free.address), free.address);
                 (address, free.eni.clone(), None)
             }
             Grant::Member(bound) => {
-                let Bound {
-                    addresses,
-                    trunk,
-                    member,
-                } = bound.clone();
-                (addresses, trunk, Some(Box::new(member)))
+                for one in bound.further.clone() {
+                    further.push(Further {
+                        host_link: netplan::host_link_name(&request.pod, &one.interface)?,
+                        interface: one.interface,
+                        addresses: one.addresses,
+                        member: one.member,
+                    });
+                }
+                let Granted {
+                    addresses, member, ..
+                } = bound.first.clone();
+                (addresses, bound.trunk.clone(), Some(Box::new(member)))
             }
         };
-        let attachment = Attachment {
+        Ok(Attachment {
             key: request.key,
             pod: request.pod,
             uid: request.uid,
@@ -177,15 +203,8 @@ impl Node {
             superseded: false,
             sticky: request.sticky,
             member,
-        };
-        let taken = match grant {
-            Grant::Pool(free) => self.take(free, &attachment),
-            Grant::Member(_) => true,
-        };
-        if !taken || !self.record(Change::Put(Entry::Attachment(attachment.clone()))) {
-            return self.fail(number, FailureKind::TryLater, "the address is held already");
-        }
-        self.apply(number, &attachment, true);
+            further,
+        })
     }
 
     /// Takes a free address out of the pool.
@@ -215,11 +234,7 @@ impl Node {
     }
 
     pub(super) fn pod_net(&self, attachment: &Attachment) -> PodNet {
-        let link = self.eni_link(&attachment.eni);
-        match &attachment.member {
-            Some(member) => netplan::member_net(attachment, link, member.vlan, member.local),
-            None => netplan::pod_net(attachment, link),
-        }
+        netplan::pod_net(attachment, self.eni_link(&attachment.eni))
     }
 
     pub(super) fn pod_applied(
@@ -278,7 +293,7 @@ impl Node {
             );
         };
         if fresh {
-            let (pod, addresses) = (attachment.pod.clone(), attachment.addresses);
+            let (pod, addresses) = (attachment.pod.clone(), attachment.every_address().collect());
             self.notice(Notice::Allocated(pod, key.clone(), addresses));
         }
         let link = self.eni_link(&attachment.eni);
@@ -286,15 +301,8 @@ impl Node {
         let attached = Attached {
             net: self.pod_net(&attachment),
             sysctls: netplan::sysctls(&attachment, link, self.links.get(&self.config.primary_mac)),
-            subnet: match &attachment.member {
-                Some(member) => member.subnet,
-                None => eni.map(|eni| eni.subnet).unwrap_or_default(),
-            },
-            // What its PodENI does not say is not made up.
-            gateway: match &attachment.member {
-                Some(_) => DualStack::default(),
-                None => eni.map(|eni| eni.gateway).unwrap_or_default(),
-            },
+            subnet: eni.map(|eni| eni.subnet).unwrap_or_default(),
+            gateway: eni.map(|eni| eni.gateway).unwrap_or_default(),
             attachment,
         };
         self.reply(request, Reply::Attached(Box::new(attached)));

@@ -245,10 +245,7 @@ impl Node {
             .chain(view.routed.clone())
             .collect();
         for address in &seen {
-            let held = self
-                .ledger
-                .attachments()
-                .any(|it| it.addresses.iter().any(|(_, held)| held == address));
+            let held = self.ledger.attachments().any(|it| it.holds(*address));
             if !held {
                 self.occupied.insert(*address, 0);
             }
@@ -286,7 +283,7 @@ impl Node {
             let settled = attachment.created < sent && !self.work.contains_key(&attachment.key);
             let net = self.pod_net(attachment);
             if settled && stands(attachment, view) {
-                links.insert(net.veth.host.clone());
+                links.extend(net.pairs().map(|pair| pair.host.clone()));
             }
             owned.routes.extend(net.host_routes);
             owned.rules.extend(net.host_rules);
@@ -294,7 +291,7 @@ impl Node {
         let held = |net: IpNet| {
             self.ledger.attachments().any(|it| {
                 let unsure = self.eni_link(&it.eni).is_none() || self.work.contains_key(&it.key);
-                unsure && it.addresses.iter().any(|(_, own)| net.contains(own))
+                unsure && it.every_address().any(|own| net.contains(&own))
             })
         };
         let stray = |rule: &&Rule| {

@@ -120,11 +120,12 @@ impl Node {
         }
         if let Some(attachment) = self.ledger.attachment(&key).cloned() {
             let until = now.after(self.config.cooldown);
-            for (_, address) in attachment.addresses.iter() {
+            let addresses: Vec<_> = attachment.every_address().collect();
+            for address in &addresses {
                 self.give_back(now, *address, &attachment, until);
             }
             self.record(Change::Delete(EntryKey::Attachment(key.clone())));
-            self.notice(Notice::Released(key.clone(), attachment.addresses));
+            self.notice(Notice::Released(key.clone(), addresses));
             self.members.forget(&key);
         }
         for request in deleters {

@@ -293,9 +293,9 @@ impl Node {
     pub(super) fn forget_eni(&mut self, id: &EniId) {
         let holder = self.ledger.holder_on(id).cloned();
         let held = holder.and_then(|key| self.ledger.attachment(&key));
-        if let Some((key, addresses)) = held.map(|it| (it.key.clone(), it.addresses)) {
-            for (_, address) in addresses.iter() {
-                self.notice(Notice::AddressLost(*address, key.clone()));
+        if let Some(held) = held.cloned() {
+            for address in held.every_address() {
+                self.notice(Notice::AddressLost(address, held.key.clone()));
             }
             return;
         }

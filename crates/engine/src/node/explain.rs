@@ -6,7 +6,7 @@ use model::{EniId, PodKey, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Node, attach::Work, history::seconds};
-use crate::ledger::Attachment;
+use crate::ledger::{Attachment, Wire};
 
 pub use super::history::Happening;
 
@@ -42,8 +42,11 @@ pub struct Explanation {
     pub state: PodState,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
-    /// The ENI they are on.
+    /// The ENI they are on; that of the first interface, if it has several.
     pub eni: Option<EniId>,
+    /// Its interfaces with what belongs to each, if it has several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<String>,
     /// Since when it is in this state, in seconds since the Unix epoch.
     pub since: Option<u64>,
     /// What was tried, oldest first.
@@ -62,6 +65,7 @@ impl Node {
             state: PodState::Unknown,
             addresses: Vec::new(),
             eni: None,
+            interfaces: Vec::new(),
             since: None,
             tried: self.tried(pod),
             missing: None,
@@ -107,9 +111,12 @@ impl Node {
     }
 
     fn explain_attachment(&self, attachment: &Attachment, told: &mut Explanation) {
-        told.addresses = attachment.addresses.iter().map(|(_, ip)| *ip).collect();
+        told.addresses = attachment.every_address().collect();
         let member = attachment.member.as_ref();
         told.eni = Some(member.map_or(&attachment.eni, |it| &it.eni).clone());
+        if !attachment.further.is_empty() {
+            told.interfaces = attachment.wires().map(interface).collect();
+        }
         told.missing = self.members.cut_off(&attachment.key).cloned();
         told.since = Some(seconds(attachment.created));
         match self.work.get(&attachment.key) {
@@ -192,4 +199,22 @@ impl Node {
     pub fn last_cloud_failure(&self) -> Option<&Happening> {
         self.history.cloud_failure()
     }
+}
+
+/// An interface in words.
+fn interface(wire: Wire<'_>) -> String {
+    let addresses = wire.addresses.iter().map(|(_, ip)| ip.to_string());
+    let addresses = Vec::from_iter(addresses).join(", ");
+    let mut text = format!("{}: {addresses}", wire.interface);
+    if let Some(member) = wire.member {
+        text.push_str(&format!(" on {}, VLAN {}", member.eni, member.vlan));
+        if member.default_route {
+            text.push_str(", default route");
+        }
+        if !member.routes.is_empty() {
+            let routes = member.routes.iter().map(ToString::to_string);
+            text.push_str(&format!(", routes {}", Vec::from_iter(routes).join(", ")));
+        }
+    }
+    text
 }

@@ -78,7 +78,7 @@ impl History {
     pub(super) fn notice(&mut self, notice: &Notice) {
         match notice {
             Notice::Allocated(pod, _, addresses) => {
-                let list: Vec<_> = addresses.iter().map(|(_, ip)| ip.to_string()).collect();
+                let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
                 self.pod(pod.clone(), false, format!("it got {}", list.join(", ")));
             }
             Notice::Waiting(pod, _, reason) => {

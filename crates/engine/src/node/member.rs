@@ -10,12 +10,13 @@ use std::{collections::BTreeMap, net::IpAddr};
 use model::{
     AttachmentKey, DualStack, EniId, PodKey, Timestamp,
     net::{EniNet, Link},
-    podeni::{Allocation, Phase, PodEni},
+    podeni::{Phase, PodEni},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     Node,
+    allot::{Granted, allot},
     attach::Work,
     message::{AddRequest, Notice},
 };
@@ -49,9 +50,10 @@ impl Members {
 /// What a PodENI gives a pod on this node.
 #[derive(Debug, Clone)]
 pub(super) struct Bound {
-    pub(super) addresses: DualStack<IpAddr>,
     pub(super) trunk: EniId,
-    pub(super) member: Member,
+    /// The interface the runtime asked for.
+    pub(super) first: Granted,
+    pub(super) further: Vec<Granted>,
 }
 
 impl Node {
@@ -91,8 +93,10 @@ impl Node {
             return Err(says(phase(record.phase)));
         }
         let bound = self.bound(&trunk, record, add)?;
-        for (_, address) in bound.addresses.iter() {
-            self.nobodys(*address)?;
+        for granted in std::iter::once(&bound.first).chain(&bound.further) {
+            for (_, address) in granted.addresses.iter() {
+                self.nobodys(*address)?;
+            }
         }
         Ok(bound)
     }
@@ -131,36 +135,13 @@ impl Node {
                 "PodENI {pod} is bound to trunk {other}, and this node's is {trunk}"
             ));
         }
-        let [allocation] = record.allocations.as_slice() else {
-            return Err(format!(
-                "PodENI {pod} has {} interfaces, and this release sets up one",
-                record.allocations.len()
-            ));
-        };
-        if allocation.interface != *interface {
-            return Err(format!(
-                "PodENI {pod} has an ENI for {} and none for {interface}",
-                allocation.interface
-            ));
-        }
-        let member = self.member(record, allocation).ok_or_else(|| {
-            format!("PodENI {pod} names no ENI with a VLAN of the trunk and an address")
-        })?;
+        let local = self.config.policy.trunk.unwrap_or_default();
+        let (first, further) =
+            allot(record, interface, local).map_err(|wrong| format!("PodENI {pod} {wrong}"))?;
         Ok(Bound {
-            addresses: allocation.addresses,
             trunk: trunk.clone(),
-            member,
-        })
-    }
-
-    fn member(&self, record: &PodEni, allocation: &Allocation) -> Option<Member> {
-        let eni = allocation.eni.as_ref()?;
-        let vlan = record.attached.get(&eni.id)?.vlan?;
-        (!allocation.addresses.is_empty()).then(|| Member {
-            eni: eni.id.clone(),
-            vlan,
-            subnet: allocation.blocks,
-            local: self.config.policy.trunk.unwrap_or_default(),
+            first,
+            further,
         })
     }
 
@@ -216,24 +197,14 @@ impl Node {
             self.work.get(&attachment.key),
             Some(Work::Removing { .. } | Work::RemovalDue { .. })
         );
-        let Some(known) = &attachment.member else {
-            return;
-        };
-        if leaves || attachment.superseded {
+        if leaves || attachment.superseded || attachment.member.is_none() {
             return;
         }
-        match self.standing(attachment, known) {
-            Ok(vlan) if vlan == known.vlan => self.members.forget(&attachment.key),
-            Ok(vlan) => {
-                let member = Some(Box::new(Member {
-                    vlan,
-                    ..(**known).clone()
-                }));
+        match self.standing(attachment) {
+            Ok(now) if now == *attachment => self.members.forget(&attachment.key),
+            Ok(now) => {
                 self.members.forget(&attachment.key);
-                self.record(Change::Put(Entry::Attachment(Attachment {
-                    member,
-                    ..attachment.clone()
-                })));
+                self.record(Change::Put(Entry::Attachment(now)));
                 self.set_up_again(&attachment.eni);
             }
             Err(why) => {
@@ -245,8 +216,8 @@ impl Node {
         }
     }
 
-    /// The VLAN a standing pod has now, or why it has none.
-    fn standing(&self, attachment: &Attachment, known: &Member) -> Result<u16, String> {
+    /// A standing pod with the VLANs it has now, or why it has none.
+    fn standing(&self, attachment: &Attachment) -> Result<Attachment, String> {
         let pod = &attachment.pod;
         let lost = |what: &str| {
             format!("PodENI {pod} {what}; the pod is cut off, delete it to get it another")
@@ -261,15 +232,25 @@ impl Node {
         }
         let here = record.instance.as_ref() == Some(&self.config.instance)
             && record.trunk.as_ref() == Some(&attachment.eni);
-        let mut all = record.allocations.iter();
-        let same = all.any(|one| {
-            let eni = one.eni.as_ref().is_some_and(|eni| eni.id == known.eni);
-            eni && one.addresses == attachment.addresses
-        });
-        let attached = record.attached.get(&known.eni).filter(|_| here && same);
-        attached
-            .and_then(|it| it.vlan)
-            .ok_or_else(|| lost("names another instance, trunk, ENI or address"))
+        let vlan = |known: &Member, addresses: &DualStack<IpAddr>| {
+            let mut all = record.allocations.iter().filter(|_| here);
+            let same = all.any(|one| {
+                let eni = one.eni.as_ref().is_some_and(|eni| eni.id == known.eni);
+                eni && one.addresses == *addresses
+            });
+            let attached = record.attached.get(&known.eni).filter(|_| same);
+            attached
+                .and_then(|it| it.vlan)
+                .ok_or_else(|| lost("names another instance, trunk, ENI or address"))
+        };
+        let mut now = attachment.clone();
+        if let Some(first) = now.member.as_deref_mut() {
+            first.vlan = vlan(first, &attachment.addresses)?;
+        }
+        for further in &mut now.further {
+            further.member.vlan = vlan(&further.member, &further.addresses)?;
+        }
+        Ok(now)
     }
 
     /// What an ENI's link needs; the trunk's, the tags of all pods it carries.
@@ -295,9 +276,14 @@ impl Node {
     pub(super) fn members_of(&self, trunk: &EniId) -> BTreeMap<IpAddr, String> {
         let mut members = BTreeMap::new();
         for it in self.carried_by(trunk) {
-            let vlan = it.member.as_ref().map_or(0, |member| member.vlan);
-            for (_, address) in it.addresses.iter() {
-                members.insert(*address, format!("{} (VLAN {vlan})", it.pod));
+            for wire in it.wires() {
+                let vlan = wire.member.map_or(0, |member| member.vlan);
+                let whose = match it.further.is_empty() {
+                    true => format!("{} (VLAN {vlan})", it.pod),
+                    false => format!("{} {} (VLAN {vlan})", it.pod, wire.interface),
+                };
+                let addresses = wire.addresses.iter();
+                members.extend(addresses.map(|(_, address)| (*address, whose.clone())));
             }
         }
         members

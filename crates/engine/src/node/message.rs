@@ -297,9 +297,9 @@ pub struct Attached {
     pub attachment: Attachment,
     /// What is in the kernel for it.
     pub net: PodNet,
-    /// The vSwitch's blocks.
+    /// The blocks of the vSwitch of [`Attachment::eni`], whose addresses those of an ordinary pod are.
     pub subnet: DualStack<IpNet>,
-    /// The vSwitch's gateways.
+    /// Its gateways.
     pub gateway: DualStack<IpAddr>,
     /// What the plugin writes under `/proc/sys`.
     pub sysctls: Vec<Sysctl>,
@@ -328,10 +328,10 @@ pub enum FailureKind {
 /// Something people may want to know. Each is a log line, a counter, and where it says so an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Notice {
-    /// A pod got its address.
-    Allocated(PodKey, AttachmentKey, DualStack<IpAddr>),
-    /// An address came back from a pod.
-    Released(AttachmentKey, DualStack<IpAddr>),
+    /// A pod got its addresses.
+    Allocated(PodKey, AttachmentKey, Vec<IpAddr>),
+    /// Addresses came back from a pod.
+    Released(AttachmentKey, Vec<IpAddr>),
     /// A pod waits for an address: how many wait now, and for what.
     Waiting(PodKey, u32, String),
     /// A pod waited in vain.

@@ -5,6 +5,7 @@
 //! what is due. So nothing depends on the order in which outcomes arrive, and a machine rebuilt from
 //! the ledger after a crash finds its way from wherever it was.
 
+mod allot;
 mod attach;
 mod budget;
 mod collect;
@@ -155,7 +156,7 @@ impl Node {
         let held = |address: &IpAddr| {
             ledger
                 .attachments()
-                .any(|a| a.addresses.iter().any(|(_, held)| held == address))
+                .any(|attachment| attachment.holds(*address))
         };
         let occupied = occupied
             .into_iter()

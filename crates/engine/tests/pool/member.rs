@@ -6,8 +6,9 @@ use engine::{
     node::{Notice, PodState},
 };
 use model::{
-    EniId, InstanceId, InterfaceName, PodUid,
-    podeni::{Phase, PodEni},
+    DualStack, EniId, Family, InstanceId, InterfaceName, PodUid,
+    podeni::{Attached, Phase, PodEni},
+    podnetworking::EniAttachment,
 };
 
 use crate::world::{FIRST_TRUNK, Step, World};
@@ -40,6 +41,20 @@ fn change(world: &mut World, change: impl FnOnce(&mut PodEni)) {
     change(&mut record);
     world.write_record(POD, Some(record));
     world.settle();
+}
+
+/// A second interface beside eth0: eth1, 10.9.1.24 under VLAN 224, the way to 10.8.0.0/16.
+fn second(record: &mut PodEni) {
+    let mut second = record.allocations[0].clone();
+    second.interface = InterfaceName::new("eth1").unwrap();
+    second.addresses = DualStack::only(Family::V4, "10.9.1.24".parse().unwrap());
+    second.routes = vec!["10.8.0.0/16".parse().unwrap()];
+    second.default_route = false;
+    let eni = second.eni.as_mut().unwrap();
+    eni.id = EniId::new("eni-n24").unwrap();
+    let vlan = Some(224);
+    record.attached.insert(eni.id.clone(), Attached { vlan });
+    record.allocations.push(second);
 }
 
 fn lost(world: &World) -> Vec<String> {
@@ -78,7 +93,7 @@ fn a_trunk_pod_gets_the_address_of_its_own_eni_and_the_pool_is_left_alone() {
 #[test]
 fn an_add_says_what_it_waits_for() {
     type Change = fn(&mut PodEni);
-    let cases: [(Change, &str); 8] = [
+    let cases: [(Change, &str); 16] = [
         (|it| it.phase = Phase::Initial, "has no ENI yet"),
         (
             |it| (it.phase, it.message) = (Phase::Binding, "vsw-9 is full".into()),
@@ -101,7 +116,48 @@ fn an_add_says_what_it_waits_for() {
             |it| it.allocations[0].interface = InterfaceName::new("eth1").unwrap(),
             "has an ENI for eth1 and none for eth0",
         ),
-        (|it| it.attached.clear(), "names no ENI with a VLAN"),
+        (
+            |it| it.attached.clear(),
+            "names no VLAN of the trunk for eni-m24 of eth0",
+        ),
+        (|it| it.allocations.clear(), "names no interface"),
+        (|it| it.allocations[0].eni = None, "names no ENI for eth0"),
+        (
+            |it| it.allocations[0].attachment = EniAttachment::Own,
+            "gives eth0 an ENI that is no member of a trunk",
+        ),
+        (
+            |it| it.allocations[0].routes = vec!["fd00::/8".parse().unwrap()],
+            "sends fd00::/8 by eth0, which has no V6 address",
+        ),
+        (
+            |it| {
+                second(it);
+                it.allocations[1].interface = it.allocations[0].interface.clone();
+            },
+            "names eth0 twice",
+        ),
+        (
+            |it| {
+                second(it);
+                it.allocations[1].default_route = true;
+            },
+            "sends the default route by eth0 and by eth1",
+        ),
+        (
+            |it| {
+                second(it);
+                it.allocations[0].routes = it.allocations[1].routes.clone();
+            },
+            "sends 10.8.0.0/16 by eth0 and by eth1",
+        ),
+        (
+            |it| {
+                second(it);
+                it.allocations[1].addresses = it.allocations[0].addresses;
+            },
+            "gives 10.9.0.24 to eth1 and to another",
+        ),
     ];
     for (edit, expected) in cases {
         let mut world = world();
@@ -194,4 +250,90 @@ fn a_newer_sandbox_waits_until_the_older_has_let_go_of_the_address() {
         "two looks prove that it is gone"
     );
     assert_eq!(world.addresses(POD).len(), 1);
+}
+
+/// A pod with two interfaces, its record in the order eth1, eth0 and without a default route.
+fn with_two() -> World {
+    let mut world = world();
+    world.step(Step::Bind(POD));
+    change(&mut world, |record| {
+        second(record);
+        record.allocations[0].default_route = false;
+        record.allocations.reverse();
+    });
+    world.step(Step::Add(POD));
+    world.pass(1);
+    world
+}
+
+#[test]
+fn a_pod_gets_all_its_interfaces_at_once_or_none() {
+    let mut world = with_two();
+    let known = attachment(&world).unwrap();
+    let wires: Vec<_> = known
+        .wires()
+        .map(|wire| {
+            let member = wire.member.unwrap();
+            (wire.interface.as_str(), member.vlan, member.default_route)
+        })
+        .collect();
+    assert_eq!(wires, [("eth0", 124, true), ("eth1", 224, false)]);
+    let both = ["10.9.0.24", "10.9.1.24"].map(|ip| ip.parse().unwrap());
+    assert_eq!(world.addresses(POD), both.into());
+    let trunk = world.view().enis.into_iter().find(|eni| eni.trunk).unwrap();
+    assert_eq!(trunk.members[&both[1]], "default/pod-24 eth1 (VLAN 224)");
+    let told = world.explain(POD);
+    assert_eq!(told.addresses, both);
+    assert_eq!(
+        told.interfaces,
+        [
+            "eth0: 10.9.0.24 on eni-m24, VLAN 124, default route",
+            "eth1: 10.9.1.24 on eni-n24, VLAN 224, routes 10.8.0.0/16",
+        ]
+    );
+    // A crash forgets neither, also when nobody can be asked.
+    world.cut_off();
+    world.step(Step::Kill);
+    world.pass(5);
+    assert_eq!(attachment(&world), Some(known));
+    assert_eq!(world.tags(), [124, 224], "the trunk was told of both");
+    world.step(Step::Del(POD));
+    world.calm();
+    assert_eq!(attachment(&world), None);
+    world.check_at_rest();
+}
+
+#[test]
+fn one_lost_interface_of_two_is_said() {
+    let mut world = with_two();
+    change(&mut world, |record| {
+        let eni = record.allocations[0].eni.clone().unwrap();
+        record.attached.get_mut(&eni.id).unwrap().vlan = Some(225);
+    });
+    let wires = attachment(&world).unwrap();
+    assert_eq!((wires.further[0].member.vlan, lost(&world).len()), (225, 0));
+    change(&mut world, |record| {
+        record.allocations.remove(0);
+    });
+    assert!(
+        lost(&world)[0].contains("names another"),
+        "{:?}",
+        lost(&world)
+    );
+}
+
+#[test]
+fn no_interface_is_set_up_while_one_of_its_addresses_is_anothers() {
+    let mut world = running();
+    let other = POD + 1;
+    world.step(Step::Bind(other));
+    let mut record = world.record(other);
+    second(&mut record);
+    record.allocations[1].addresses = world.record(POD).allocations[0].addresses;
+    world.write_record(other, Some(record));
+    world.step(Step::Add(other));
+    world.pass(1);
+    let told = world.explain(other).missing.unwrap();
+    assert!(told.contains("10.9.0.24 is still held by"), "{told}");
+    assert_eq!(world.ledger().attachments().count(), 1);
 }

@@ -42,12 +42,9 @@ impl World {
             assert!(places <= most, "{places} places of {} are taken", eni.id);
         }
         for attachment in self.node.ledger().attachments() {
-            for (_, address) in attachment.addresses.iter() {
-                let state = self
-                    .node
-                    .ledger()
-                    .address(*address)
-                    .map(|entry| &entry.state);
+            for address in attachment.every_address() {
+                let known = self.node.ledger().address(address);
+                let state = known.map(|entry| &entry.state);
                 if attachment.member.is_some() {
                     assert!(state.is_none(), "{address} is also the pool's: {state:?}");
                     continue;

@@ -478,14 +478,9 @@ impl World {
         };
         match (asked, reply) {
             (Asked::Add(_), Reply::Attached(attached)) => {
-                let addresses = attached
-                    .attachment
-                    .addresses
-                    .iter()
-                    .map(|(_, ip)| *ip)
-                    .collect();
-                self.given
-                    .insert(attached.attachment.key.clone(), addresses);
+                let given = attached.attachment;
+                let addresses = given.every_address().collect();
+                self.given.insert(given.key, addresses);
             }
             (Asked::Add(pod), Reply::Failed(failure)) => {
                 self.pods.entry(pod).or_default().failure = Some(failure.message);

@@ -93,10 +93,11 @@ pub(super) fn has_address(facts: &Facts) -> Option<Finding> {
         }
         Some(said) if said.state == PodState::Attached => {
             let eni = said.eni.as_deref().unwrap_or("an ENI of its node");
-            has(
-                format!("{name} has {addresses}, on {eni}"),
-                &next(said, "nothing"),
-            )
+            let what = match said.interfaces.as_slice() {
+                [] => format!("{name} has {addresses}, on {eni}"),
+                several => format!("{name} has {addresses}, and by {}", several.join("; by ")),
+            };
+            has(what, &next(said, "nothing"))
         }
         Some(said) if said.state == PodState::Detaching => has(
             format!("{name} has {addresses}; its sandbox is being taken down"),

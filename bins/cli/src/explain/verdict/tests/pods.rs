@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(super) const PODS: [Case; 14] = [
+pub(super) const PODS: [Case; 15] = [
     case(
         "no such pod",
         HasNot,
@@ -65,6 +65,19 @@ pub(super) const PODS: [Case; 14] = [
         pod(f).addresses = vec!["10.0.0.1".into()];
         f.agent = said(json!({ "state": "attached", "addresses": ["10.0.0.1"], "eni": "eni-1" }));
     }),
+    case(
+        "several",
+        Has,
+        &["by eth0: 10.0.0.1 on eni-1; by eth1: 10.0.1.1"],
+        |f| {
+            pod(f).addresses = vec!["10.0.0.1".into()];
+            let interfaces = ["eth0: 10.0.0.1 on eni-1", "eth1: 10.0.1.1 on eni-2"];
+            let addresses = ["10.0.0.1", "10.0.1.1"];
+            f.agent = said(json!({
+                "state": "attached", "addresses": addresses, "interfaces": interfaces,
+            }));
+        },
+    ),
     case(
         "API and node differ",
         Has,
