@@ -38,7 +38,8 @@ pub(crate) async fn watch(
         return;
     }
     let api: Api<PodEni> = Api::all(client);
-    let config = watcher::Config::default().labels(&format!("{}={node}", keys::NODE));
+    let config =
+        watcher::Config::default().labels(&format!("{}={}", keys::NODE, keys::node_label(&node)));
     let mut events = kube::runtime::watcher(api, config)
         .default_backoff()
         .boxed();
@@ -46,7 +47,10 @@ pub(crate) async fn watch(
     while let Some(event) = events.next().await {
         let inputs = match event {
             Ok(event) => {
-                complaint.clear();
+                // Before each attempt to list comes a word of its own; only an end shows that it worked.
+                if !matches!(event, Event::Init | Event::InitApply(_)) {
+                    complaint.clear();
+                }
                 followed.take(event)
             }
             Err(error) => {

@@ -16,7 +16,8 @@ pub const POD_UID: &str = "k8s.aliyun.com/pod-uid";
 pub const ENI_ATTEMPTS: &str = "network.alibabacloud.com/eni-attempts";
 /// Annotation on a node: the id of its trunk ENI.
 pub const TRUNK_ON: &str = "k8s.aliyun.com/trunk-on";
-/// Label on a PodENI: the node it was last bound to.
+/// Label on a PodENI: the node it was last bound to, as [`node_label`] has it. Where that is not the whole
+/// name, an annotation of this key is.
 pub const NODE: &str = "k8s.aliyun.com/node";
 /// Label on a pod or node, `true` to be left alone.
 pub const IGNORE: &str = "k8s.aliyun.com/ignore-by-terway";
@@ -35,3 +36,21 @@ pub const ENI: &str = "aliyun/eni";
 
 /// On a CustomResourceDefinition: its version. A lower one is replaced, a higher one is left.
 pub const DEFINITION_VERSION: &str = "crd.network.alibabacloud.com/version";
+
+/// What a label's value may have (Kubernetes, "Labels and Selectors"); a node's name may have 253.
+const LABEL_MAX: usize = 63;
+/// What is kept of a longer name: there follow a hyphen and sixteen digits.
+const LABEL_KEPT: usize = LABEL_MAX - 17;
+
+/// The value of label [`NODE`] for a node: its name, or of one that is too long the beginning and a hash of
+/// the whole (FNV-1a, 64 bits: the same in every release).
+pub fn node_label(node: &str) -> String {
+    if node.len() <= LABEL_MAX {
+        return node.into();
+    }
+    let hash = node.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let kept: String = node.chars().take(LABEL_KEPT).collect();
+    format!("{kept}-{hash:016x}")
+}

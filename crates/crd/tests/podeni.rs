@@ -4,7 +4,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use crd::PodEni;
+use crd::{PodEni, keys};
 use model::{
     DualStack, EniId, Family, InstanceId, Mac, PodKey, PodUid, Timestamp, VSwitchId, ZoneId,
     podeni::{Allocation, Attached, OwnedEni, Phase, PodEni as Record},
@@ -178,6 +178,28 @@ fn a_new_record_is_read_back_as_it_was_meant() {
     stored.metadata.uid = Some("0a1b".into());
     stored.metadata.resource_version = Some("41".into());
     assert_eq!(Record::try_from(&stored).unwrap(), made);
+}
+
+#[test]
+fn a_node_with_a_name_no_label_takes_is_found_and_read_back() {
+    let long = |end: &str| format!("{}.{end}", "n".repeat(250));
+    let labels = [long("a"), long("b")].map(|node| {
+        let mut made = record();
+        made.node = node;
+        let stored = PodEni::create(&made);
+        assert_eq!(Record::try_from(&stored).unwrap().node, made.node);
+        let label = stored.metadata.labels.as_ref().unwrap()[keys::NODE].clone();
+        assert_eq!((label.len(), &label), (63, &keys::node_label(&made.node)));
+        // The next pod's node has a short name.
+        made.node = "node-1".into();
+        let halves = stored.halves(&made);
+        assert_eq!(
+            Record::try_from(&halves.spec.unwrap()).unwrap().node,
+            "node-1"
+        );
+        label
+    });
+    assert_ne!(labels[0], labels[1]);
 }
 
 /// Each fact the design document of trunk mode prints of a PodENI, at its place in the current layout.

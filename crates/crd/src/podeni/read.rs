@@ -60,10 +60,13 @@ impl TryFrom<&PodEni> for Record {
                 let field = format!("annotation {}", keys::POD_UID);
                 FieldError::new(field, uid, "expected the UID of the pod it was made for")
             })?,
-            node: labels
-                .and_then(|all| all.get(keys::NODE))
-                .cloned()
-                .unwrap_or_default(),
+            node: match annotation(keys::NODE) {
+                Some(whole) => whole.into(),
+                None => labels
+                    .and_then(|all| all.get(keys::NODE))
+                    .cloned()
+                    .unwrap_or_default(),
+            },
             zone: read_zone(stored)?,
             allocations: read_allocations(stored, annotation(keys::ENI_ATTEMPTS))?,
             phase: read_phase(&status.phase)?,

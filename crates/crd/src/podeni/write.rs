@@ -70,8 +70,13 @@ impl PodEni {
     fn overlay_spec(&mut self, record: &Record) {
         let meta = &mut self.metadata;
         let labels = meta.labels.get_or_insert_default();
-        labels.insert(keys::NODE.into(), record.node.clone());
+        let label = keys::node_label(&record.node);
         let annotations = meta.annotations.get_or_insert_default();
+        match label == record.node {
+            true => annotations.remove(keys::NODE),
+            false => annotations.insert(keys::NODE.into(), record.node.clone()),
+        };
+        labels.insert(keys::NODE.into(), label);
         annotations.insert(keys::POD_UID.into(), record.pod.to_string());
         match attempts_of(&record.allocations) {
             Some(text) => annotations.insert(keys::ENI_ATTEMPTS.into(), text),
