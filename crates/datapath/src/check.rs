@@ -326,6 +326,7 @@ mod tests {
                 onlink: true,
             }],
             tags: None,
+            rules: Vec::new(),
             link,
         }
     }

@@ -16,11 +16,12 @@ use crate::{
     },
     object::Object,
     pod::{add_address, add_route, remove_route},
+    rules,
     trunk::Trunk,
 };
 
-/// Sets the link up and gives it its MTU, addresses, routes and, when it is the trunk, tags. Safe to
-/// repeat.
+/// Sets the link up and gives it its MTU, addresses, routes and, when it is the trunk, tags; then puts the
+/// rules of its pods right. Safe to repeat.
 ///
 /// # Errors
 /// The first step that failed; [`Error::NoLink`] when the link does not exist (yet).
@@ -48,10 +49,10 @@ pub fn apply_eni(host: &mut Netlink, trunk: &Trunk, plan: &EniNet) -> Result<()>
         requests.push(add_route(route, index));
     }
     host.carry_out(&requests, &[])?;
-    match &plan.tags {
-        Some(tags) => trunk.set_up(host, &plan.link, index, tags),
-        None => Ok(()),
+    if let Some(tags) = &plan.tags {
+        trunk.set_up(host, &plan.link, index, tags)?;
     }
+    rules::settle(host, &plan.rules)
 }
 
 /// Takes the plan's tags, routes and addresses off the node. What is not there is fine.

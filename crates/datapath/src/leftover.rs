@@ -83,6 +83,7 @@ mod tests {
             addresses: Vec::new(),
             routes,
             tags: None,
+            rules: Vec::new(),
         }
     }
 

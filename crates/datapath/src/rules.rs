@@ -55,6 +55,24 @@ fn outcomes_in_pairs(outcomes: Vec<Outcome>) -> impl Iterator<Item = [Outcome; 2
 /// table. The right rule is added before a wrong one is removed, so a pod with traffic is never
 /// without.
 pub(crate) fn reconcile(netlink: &mut Netlink, rules: &[Rule]) -> Result<()> {
+    replace(netlink, rules, same_packets)
+}
+
+/// The same, and removes every other rule of ours that leads to or from an address one of `rules` names.
+pub(crate) fn settle(netlink: &mut Netlink, rules: &[Rule]) -> Result<()> {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let of = |rule: &Rule| rule.from.or(rule.to);
+    replace(netlink, rules, |one, other| of(one) == of(other))
+}
+
+/// Adds what is missing of `rules`, then removes what is there twice or is a rival of one of them.
+fn replace(
+    netlink: &mut Netlink,
+    rules: &[Rule],
+    rival: impl Fn(&Rule, &Rule) -> bool,
+) -> Result<()> {
     let present = observe::rules(netlink)?;
     let mut requests = Vec::new();
     for rule in rules.iter().filter(|rule| !present.contains(rule)) {
@@ -66,7 +84,7 @@ pub(crate) fn reconcile(netlink: &mut Netlink, rules: &[Rule]) -> Result<()> {
         let wanted = rules.contains(rule);
         if wanted && !seen.contains(&rule) {
             seen.push(rule);
-        } else if wanted || rules.iter().any(|plan| same_packets(plan, rule)) {
+        } else if wanted || rules.iter().any(|plan| rival(plan, rule)) {
             requests.push(delete(rule)?);
         }
     }

@@ -150,6 +150,7 @@ pub fn eni_net(eni: &EniEntry, link: &Link, mtu: u32) -> EniNet {
         addresses: Vec::new(),
         routes: routes.collect(),
         tags: None,
+        rules: Vec::new(),
     }
 }
 

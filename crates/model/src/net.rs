@@ -210,6 +210,10 @@ pub struct EniNet {
     /// pods already there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<Tag>>,
+    /// The rules of those pods: of ours, only these may lead to and from the addresses they name. They
+    /// follow a configuration that changed while the pods stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
 }
 
 /// How answers of pods find back the way the question came. A connection that came in by `uplink` was

@@ -34,6 +34,7 @@ pub(crate) fn plan(index: u32) -> EniNet {
             route("fd00:9::fffd/128", None, TABLE_MAIN),
         ],
         tags: None,
+        rules: Vec::new(),
         link,
     }
 }

@@ -13,7 +13,7 @@ use model::{
         RULE_PRIORITY_TO_POD, RULE_PRIORITY_TO_SELF, Route, Rule, TABLE_MAIN, Tag,
     },
 };
-use terway_datapath::{Nftables, TrunkCounters, apply_eni, keep_return_path};
+use terway_datapath::{Nftables, TrunkCounters, apply_eni, diff_pod, keep_return_path, observe};
 
 use crate::{
     return_path,
@@ -50,6 +50,7 @@ pub(crate) fn trunk(node: &Node, link: &str, index: u32, tags: Vec<Tag>) -> EniN
             })
             .collect(),
         tags: Some(tags),
+        rules: Vec::new(),
     }
 }
 
@@ -193,6 +194,32 @@ fn standard_keeps_pods_of_one_node_on_the_node() {
     }
     assert_eq!(scene.vpc.seen(), []);
     assert_eq!(scene.counters(), TrunkCounters::default());
+}
+
+#[test]
+fn pods_that_stand_follow_from_strict_to_standard_and_back() {
+    let mut scene = Scene::new(strict);
+    for (member, through_vpc) in [(standard as fn(u8, u32) -> PodNet, false), (strict, true)] {
+        let index = scene.vpc.index;
+        let plan = EniNet {
+            rules: [1, 2].map(|pod| member(pod, index).host_rules).concat(),
+            ..trunk(&scene.node, "eth1", index, Vec::new())
+        };
+        let Node {
+            netlink,
+            trunk: filters,
+            ..
+        } = &mut scene.node;
+        apply_eni(netlink, filters, &plan).unwrap();
+        for pod in [1, 2] {
+            let lacks = diff_pod(&member(pod, index), &observe(netlink).unwrap());
+            assert_eq!(lacks, []);
+        }
+        for family in [0, 1] {
+            assert!(scene.talk(1, 2, family, ANSWER_WITHIN));
+        }
+        assert_eq!(scene.vpc.seen().is_empty(), !through_vpc);
+    }
 }
 
 #[test]

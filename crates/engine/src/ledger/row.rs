@@ -192,6 +192,12 @@ impl Attachment {
         std::iter::once(self.first()).chain(further)
     }
 
+    /// The ENIs of its own that a trunk pod has.
+    pub fn members_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        let further = self.further.iter_mut().map(|it| &mut it.member);
+        self.member.as_deref_mut().into_iter().chain(further)
+    }
+
     /// The addresses of all its interfaces.
     pub fn every_address(&self) -> impl Iterator<Item = IpAddr> {
         self.wires()

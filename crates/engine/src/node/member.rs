@@ -193,11 +193,7 @@ impl Node {
     /// Compares a trunk pod that stands with its record. Its sandbox is the runtime's and is never taken
     /// down for what a record says; a pod cut off is said, once.
     fn judge_member(&mut self, attachment: &Attachment) {
-        let leaves = matches!(
-            self.work.get(&attachment.key),
-            Some(Work::Removing { .. } | Work::RemovalDue { .. })
-        );
-        if leaves || attachment.superseded || attachment.member.is_none() {
+        if self.leaves(&attachment.key) || attachment.superseded || attachment.member.is_none() {
             return;
         }
         match self.standing(attachment) {
@@ -256,14 +252,38 @@ impl Node {
     /// What an ENI's link needs; the trunk's, the tags of all pods it carries.
     pub(super) fn eni_net(&self, eni: &EniEntry, link: &Link) -> EniNet {
         let mtu = self.config.mtu;
-        let carried: Vec<_> = self
-            .carried_by(&eni.id)
-            .map(|it| self.pod_net(it))
-            .collect();
+        let carried: Vec<_> = self.carried_by(&eni.id).collect();
         let tags = eni.trunk && (self.config.policy.trunk.is_some() || !carried.is_empty());
-        match tags {
-            true => netplan::trunk_net(eni, link, mtu, &carried),
-            false => netplan::eni_net(eni, link, mtu),
+        if !tags {
+            return netplan::eni_net(eni, link, mtu);
+        }
+        let nets: Vec<_> = carried.iter().map(|it| self.pod_net(it)).collect();
+        let stays = |(it, _): &(&&Attachment, _)| !self.leaves(&it.key);
+        let stay = carried.iter().zip(&nets).filter(stays);
+        EniNet {
+            rules: stay.flat_map(|(_, net)| net.host_rules.clone()).collect(),
+            ..netplan::trunk_net(eni, link, mtu, &nets)
+        }
+    }
+
+    fn leaves(&self, key: &AttachmentKey) -> bool {
+        let work = self.work.get(key);
+        matches!(work, Some(Work::Removing { .. } | Work::RemovalDue { .. }))
+    }
+
+    /// Pods that stand go the way the configuration names now.
+    pub(super) fn follow_local_traffic(&mut self) {
+        let Some(local) = self.config.policy.trunk else {
+            return;
+        };
+        let all = self.ledger.attachments().cloned().collect::<Vec<_>>();
+        for before in all {
+            let mut now = before.clone();
+            now.members_mut().for_each(|member| member.local = local);
+            if now != before {
+                self.set_up_again(&before.eni);
+                self.record(Change::Put(Entry::Attachment(now)));
+            }
         }
     }
 

@@ -153,11 +153,7 @@ impl Node {
     /// A machine that goes on from `ledger`. `occupied` are the addresses the kernel routes to pods;
     /// those without an attachment are not handed out, whatever the ledger says. `seed` spreads retries.
     pub fn new(config: Config, ledger: Ledger, occupied: BTreeSet<IpAddr>, seed: u64) -> Self {
-        let held = |address: &IpAddr| {
-            ledger
-                .attachments()
-                .any(|attachment| attachment.holds(*address))
-        };
+        let held = |address: &IpAddr| ledger.attachments().any(|it| it.holds(*address));
         let occupied = occupied
             .into_iter()
             .filter(|address| !held(address))
@@ -168,7 +164,7 @@ impl Node {
             Some(_) => 0,
         };
         let intent_last = ledger.intents().map(|intent| intent.id).max().unwrap_or(0);
-        Self {
+        let mut node = Self {
             config,
             ledger,
             out: Outbox::default(),
@@ -203,7 +199,9 @@ impl Node {
             history: History::default(),
             latest: Timestamp::EPOCH,
             stepped_back_from: Timestamp::EPOCH,
-        }
+        };
+        node.follow_local_traffic();
+        node
     }
 
     /// Takes one input. Actions may be due afterwards.
@@ -301,6 +299,7 @@ impl Node {
         self.trunk.reconfigured();
         self.blocks = Blocks::default();
         self.config = config;
+        self.follow_local_traffic();
     }
 
     fn cloud_done(

@@ -337,3 +337,24 @@ fn no_interface_is_set_up_while_one_of_its_addresses_is_anothers() {
     assert!(told.contains("10.9.0.24 is still held by"), "{told}");
     assert_eq!(world.ledger().attachments().count(), 1);
 }
+
+#[test]
+fn a_pod_that_stands_follows_the_way_the_configuration_names() {
+    let mut world = with_two();
+    let before = world.rules().clone();
+    assert_eq!(before.len(), 2 * 5, "five a pod's address in strict");
+    for restart in [false, true] {
+        for (local, rules) in [
+            (LocalTraffic::Standard, 2 * 2),
+            (LocalTraffic::Strict, 2 * 5),
+        ] {
+            world.configure(|config| config.policy.trunk = Some(local));
+            if restart {
+                world.step(Step::Kill);
+            }
+            world.pass(5);
+            assert_eq!(world.rules().len(), rules, "{local:?}");
+        }
+    }
+    assert_eq!(*world.rules(), before);
+}

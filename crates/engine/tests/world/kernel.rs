@@ -38,6 +38,14 @@ impl Kernel {
         self.rules.retain(|rule| !net.host_rules.contains(rule));
     }
 
+    /// Only `rules` lead to and from the addresses they name.
+    pub(crate) fn settle(&mut self, rules: &[Rule]) {
+        let of = |rule: &Rule| rule.from.or(rule.to);
+        let rival = |old: &Rule| rules.iter().any(|new| of(new) == of(old));
+        self.rules.retain(|old| !rival(old));
+        self.rules.extend(rules.iter().cloned());
+    }
+
     /// Addresses routed over pod links.
     pub(crate) fn routed(&self) -> BTreeSet<IpAddr> {
         self.links

@@ -389,6 +389,7 @@ impl World {
                 if let Some(tags) = net.tags {
                     self.tags = tags.iter().map(|tag| tag.vlan).collect();
                 }
+                self.kernel.settle(&net.rules);
                 let result = match refused {
                     true => Err("refused".into()),
                     false => Ok(()),
@@ -548,6 +549,11 @@ impl World {
     /// From now on the kernel takes no filter.
     pub(crate) fn refuse_trunk_filters(&mut self) {
         self.faults.filters = true;
+    }
+
+    /// The rules of the node's pods.
+    pub(crate) fn rules(&self) -> &BTreeSet<model::net::Rule> {
+        &self.kernel.rules
     }
 
     /// VLANs the trunk was set up with last.
