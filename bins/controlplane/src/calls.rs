@@ -13,7 +13,8 @@ use engine::{
     podeni::{Answer, Call, CreateEni, Fault, NewEni, SeenEni},
 };
 use model::{
-    DualStack, Eni, EniId, EniKind, EniStatus, Family, VSwitch, VSwitchId, VpcId, podeni::OwnedEni,
+    DualStack, Eni, EniId, EniKind, EniStatus, Family, VSwitch, VSwitchId, VpcId,
+    podeni::{EDITION_TAG, OwnedEni},
 };
 
 use crate::{cause::chain, degradation::Brake, metrics::Metrics};
@@ -129,6 +130,7 @@ impl Cloud {
             Some(IpAddr::V4(address)) => Some(address),
             _ => None,
         };
+        let edition = create.edition.map(|one| (EDITION_TAG.to_owned(), one));
         let request = ecs::CreateNetworkInterface {
             vswitch: create.vswitch,
             security_groups: create.security_groups,
@@ -136,7 +138,7 @@ impl Cloud {
             secondary_address_count: 0,
             ipv4_prefix_count: 0,
             description: "interface of Terway".into(),
-            tags: self.tags.clone(),
+            tags: self.tags.clone().into_iter().chain(edition).collect(),
             resource_group: create.resource_group,
             kind: ecs::NewEniKind::Secondary,
             delete_on_release: create.delete_on_release,

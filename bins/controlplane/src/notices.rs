@@ -140,6 +140,13 @@ impl Notices {
                     note,
                 );
             }
+            Notice::SpareFailed(name, why) => {
+                tracing::warn!(name, why, "no ENI can be kept ready for a PodNetworking");
+                let note = format!(
+                    "no ENI can be kept ready for its pods, which wait for theirs meanwhile: {why}"
+                );
+                self.networking("WarmENIFailed", EventType::Warning, name, note);
+            }
             Notice::Collected(eni) => {
                 tracing::warn!(%eni, "an ENI of ours that nothing refers to was deleted");
                 self.count("LeakedENICollected");

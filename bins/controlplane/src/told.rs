@@ -96,11 +96,18 @@ fn instance(node: &Node, name: String) -> Option<MachineNode> {
     let zone = labels.get(keys::ZONE).or_else(|| labels.get(ZONE_BEFORE))?;
     let trunk = node.metadata.annotations.as_ref();
     let trunk = trunk.and_then(|all| all.get(keys::TRUNK_ON));
+    let allocatable = node
+        .status
+        .as_ref()
+        .and_then(|one| one.allocatable.as_ref());
+    let members = allocatable.and_then(|all| all.get(keys::MEMBER_ENI));
     Some(MachineNode {
         name,
         instance: InstanceId::new(instance).ok()?,
         zone: ZoneId::new(zone).ok()?,
         trunk: trunk.and_then(|id| EniId::new(id).ok()),
+        // Counted in whole ENIs, by the node's own agent.
+        members: members.and_then(|number| number.0.parse().ok()),
     })
 }
 
@@ -158,13 +165,21 @@ mod tests {
             let object: Node = serde_json::from_value(serde_json::json!({
                 "metadata": {"name": "n1", "labels": {keys::ZONE: "z-a"}, "annotations": {keys::TRUNK_ON: "eni-1"}},
                 "spec": {"providerID": provider},
+                "status": {"allocatable": {keys::MEMBER_ENI: "7"}},
             }))
             .expect("a node");
             let Some(Input::Node(_, found)) = node(&object) else {
                 panic!("{provider}");
             };
-            let found = found.map(|node| (node.instance.to_string(), node.trunk.is_some()));
-            assert_eq!(found, known.then(|| ("i-1".to_owned(), true)), "{provider}");
+            let found = found.map(|node| {
+                (
+                    node.instance.to_string(),
+                    node.trunk.is_some(),
+                    node.members,
+                )
+            });
+            let expected = known.then(|| ("i-1".to_owned(), true, Some(7)));
+            assert_eq!(found, expected, "{provider}");
         }
     }
 }

@@ -14,6 +14,13 @@ pub const POD_UID: &str = "k8s.aliyun.com/pod-uid";
 /// annotation, because a definition installed by another program would prune a field it does not know, and
 /// because it is written together with the allocations it belongs to.
 pub const ENI_ATTEMPTS: &str = "network.alibabacloud.com/eni-attempts";
+/// On a PodENI, ours: the edition of the PodNetworking whose spare ENIs the ENI of an interface is one of (JSON,
+/// interface to edition). An annotation for the reasons above.
+pub const ENI_EDITIONS: &str = "network.alibabacloud.com/eni-editions";
+/// On a PodNetworking: members kept ready on each node where its pods run.
+pub const WARM_MEMBERS_PER_NODE: &str = "k8s.aliyun.com/warm-members-per-node";
+/// On a PodNetworking: ENIs on no node kept ready in each zone where its pods run.
+pub const WARM_ENIS_PER_ZONE: &str = "k8s.aliyun.com/warm-enis-per-zone";
 /// Annotation on a node: the id of its trunk ENI.
 pub const TRUNK_ON: &str = "k8s.aliyun.com/trunk-on";
 /// Label on a PodENI: the node it was last bound to, as [`node_label`] has it. Where that is not the whole

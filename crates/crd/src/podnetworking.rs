@@ -3,13 +3,14 @@
 use kube::CustomResource;
 use model::{
     VSwitchId, ZoneId,
-    podnetworking::{PodNetworking as Networking, Resolved},
+    podnetworking::{PodNetworking as Networking, Resolved, Warm},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AllocationType, EniOptions, FieldError, LabelSelector, VSwitchSelectOptions, network, time,
+    AllocationType, EniOptions, FieldError, LabelSelector, VSwitchSelectOptions, keys, network,
+    time,
 };
 
 /// A network plane: its pods, their vSwitches and security groups, and for how long an address is theirs.
@@ -139,8 +140,15 @@ impl TryFrom<&PodNetworking> for Networking {
         let pods = pods.map(|one| one.read("spec.selector.podSelector"));
         let namespaces = namespaces.map(|one| one.read("spec.selector.namespaceSelector"));
         let preference = &spec.v_switch_select_options;
+        let meta = &stored.metadata;
+        let edition = meta.uid.as_ref().zip(meta.generation);
         Ok(Networking {
-            name: stored.metadata.name.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            edition: edition.map_or_else(String::new, |(uid, generation)| {
+                format!("{uid}.{generation}")
+            }),
+            // What cannot be read keeps nothing ready; the webhook refuses it.
+            warm: stored.warm().unwrap_or_default(),
             attachment: spec.eni_options.read("spec.eniOptions")?,
             tenure: spec.allocation_type.read("spec.allocationType")?,
             pods: pods.transpose()?,
@@ -198,6 +206,29 @@ impl From<&Resolved> for PodNetworkingStatus {
 }
 
 impl PodNetworking {
+    /// How many ENIs its annotations say are kept ready.
+    ///
+    /// # Errors
+    /// When one of them is no number, or more than a trunk carries.
+    pub fn warm(&self) -> Result<Warm, FieldError> {
+        let annotations = self.metadata.annotations.as_ref();
+        let read = |key: &str| {
+            let Some(text) = annotations.and_then(|all| all.get(key)) else {
+                return Ok(None);
+            };
+            let number = text.parse().ok().filter(|number| *number <= Warm::MAX);
+            let expected = || {
+                let expected = format!("expected a number, 0 to {}", Warm::MAX);
+                FieldError::new(format!("annotation {key}"), text, expected)
+            };
+            number.map(Some).ok_or_else(expected)
+        };
+        Ok(Warm {
+            members_per_node: read(keys::WARM_MEMBERS_PER_NODE)?,
+            enis_per_zone: read(keys::WARM_ENIS_PER_ZONE)?,
+        })
+    }
+
     /// This object with another status, to be sent to the status subresource: refused there when somebody
     /// wrote it since it was read. Nothing when only the time differs.
     pub fn with_status(&self, resolved: &Resolved) -> Option<Self> {

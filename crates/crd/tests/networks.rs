@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crd::{
-    PodNetworking,
+    PodNetworking, keys,
     pod::{Networks, has_stable_name, write_networks},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -13,6 +13,7 @@ use model::{
     Timestamp, VSwitchId, ZoneId,
     podnetworking::{
         EniAttachment, PodNetworking as Networking, Release, Resolved, Tenure, VSwitchPreference,
+        Warm,
     },
 };
 use serde_json::{Value, json};
@@ -72,6 +73,42 @@ fn a_networking_is_read_with_what_it_leaves_open() {
         Networking::try_from(&stored).unwrap().resolved,
         Some(resolved)
     );
+}
+
+#[test]
+fn how_many_enis_are_kept_ready_is_said_by_annotations() {
+    let table = [
+        (None, Some(None)),
+        (Some("0"), Some(Some(0))),
+        (Some("512"), Some(Some(512))),
+        (Some("513"), None),
+        (Some("many"), None),
+    ];
+    for key in [keys::WARM_MEMBERS_PER_NODE, keys::WARM_ENIS_PER_ZONE] {
+        for (text, expected) in table {
+            let mut stored = networking(json!({}));
+            (stored.metadata.uid, stored.metadata.generation) = (Some("u".into()), Some(3));
+            let annotation = text.map(|text| (key.to_owned(), text.to_owned()));
+            stored.metadata.annotations = Some(annotation.into_iter().collect());
+            let read = stored.warm();
+            let number = |warm: Warm| match key {
+                keys::WARM_MEMBERS_PER_NODE => warm.members_per_node,
+                _ => warm.enis_per_zone,
+            };
+            assert_eq!(read.clone().ok().map(number), expected, "{key} {text:?}");
+            if let Err(error) = read {
+                assert!(
+                    error.to_string().contains("expected a number, 0 to 512"),
+                    "{error}"
+                );
+            }
+            let read = Networking::try_from(&stored).unwrap();
+            assert_eq!(
+                read.edition, "u.3",
+                "what cannot be read keeps nothing ready"
+            );
+        }
+    }
 }
 
 #[test]

@@ -76,6 +76,7 @@ fn record() -> Record {
             resource_group: None,
             default_route: true,
             routes: vec!["10.9.0.0/16".parse().unwrap()],
+            edition: None,
             attempt: 0,
             addresses: DualStack::only(Family::V4, ip),
             eni: Some(OwnedEni {

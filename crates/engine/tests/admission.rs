@@ -12,7 +12,7 @@ use model::{
     InterfaceName, SecurityGroupId, Timestamp, VSwitchId, ZoneId,
     podnetworking::{
         EniAttachment, Labels, PodNetworking, Release, Requirement, Resolved, Selector, Tenure,
-        VSwitchPreference,
+        VSwitchPreference, Warm,
     },
 };
 
@@ -32,6 +32,8 @@ fn zone(id: &str) -> ZoneId {
 fn networking(name: &str, app: Option<&str>) -> PodNetworking {
     PodNetworking {
         name: name.into(),
+        edition: format!("{name}.1"),
+        warm: Warm::default(),
         attachment: EniAttachment::Default,
         tenure: Tenure::Elastic,
         pods: app.map(|app| Selector(vec![Requirement::In("app".into(), vec![app.into()])])),

@@ -13,6 +13,9 @@ use crate::{
     podnetworking::{EniAttachment, Tenure, VSwitchPreference},
 };
 
+/// Tag of an ENI that may serve one pod of a PodNetworking after the other: the edition it was made for.
+pub const EDITION_TAG: &str = "network.alibabacloud.com/podnetworking";
+
 /// Where a record is in its life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Phase {
@@ -63,6 +66,9 @@ pub struct Allocation {
     pub default_route: bool,
     /// Further destinations that go by it.
     pub routes: Vec<IpNet>,
+    /// The edition of the PodNetworking whose spare ENIs its ENI is one of: the ENI is tagged with it
+    /// ([`EDITION_TAG`]). Nothing when the ENI is made for this pod alone.
+    pub edition: Option<String>,
     /// How often making its ENI was begun anew: a refused request needs another ClientToken, because the
     /// cloud remembers a token with its parameters.
     pub attempt: u32,

@@ -120,11 +120,29 @@ pub struct Resolved {
     pub at: Timestamp,
 }
 
+/// How many ENIs are kept ready for pods that come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warm {
+    /// Members of its trunk, on every node where pods of the network run; nothing when it was not said.
+    pub members_per_node: Option<u32>,
+    /// ENIs on no node, in every zone with such a node; nothing when it was not said.
+    pub enis_per_zone: Option<u32>,
+}
+
+impl Warm {
+    /// The most that may be said of either: more members than a trunk of any instance type carries.
+    pub const MAX: u32 = 512;
+}
+
 /// A network plane: its pods, their vSwitches and security groups, their tenure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodNetworking {
     /// Its name, unique in the cluster.
     pub name: String,
+    /// What tells this edition of it from every other: UID and generation. Empty before it is stored.
+    pub edition: String,
+    /// How many ENIs are kept ready for its pods.
+    pub warm: Warm,
     /// How its ENIs reach the node.
     pub attachment: EniAttachment,
     /// For how long an ENI is its pod's.
@@ -198,6 +216,8 @@ mod tests {
         let app = Selector(vec![Requirement::Exists("app".into())]);
         let mut networking = PodNetworking {
             name: "front".into(),
+            edition: String::new(),
+            warm: Warm::default(),
             attachment: EniAttachment::Default,
             tenure: Tenure::Elastic,
             pods: None,

@@ -81,6 +81,7 @@ async fn life(cloud: &Cloud, instance: &InstanceId) -> Result<(), Fault> {
         vswitch: vswitch(),
         addresses: DualStack::default(),
         security_groups: vec![SecurityGroupId::new("sg-bp1lab").unwrap()],
+        edition: None,
         resource_group: None,
         delete_on_release: true,
     }));

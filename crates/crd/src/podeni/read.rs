@@ -68,7 +68,11 @@ impl TryFrom<&PodEni> for Record {
                     .unwrap_or_default(),
             },
             zone: read_zone(stored)?,
-            allocations: read_allocations(stored, annotation(keys::ENI_ATTEMPTS))?,
+            allocations: read_allocations(
+                stored,
+                by_interface(keys::ENI_ATTEMPTS, annotation(keys::ENI_ATTEMPTS))?,
+                by_interface(keys::ENI_EDITIONS, annotation(keys::ENI_EDITIONS))?,
+            )?,
             phase: read_phase(&status.phase)?,
             instance: maybe("status.instanceID", &status.instance_id, InstanceId::new)?,
             trunk: maybe("status.trunkENIID", &status.trunk_eni_id, EniId::new)?,
@@ -115,14 +119,25 @@ fn read_phase(text: &str) -> Result<Phase, FieldError> {
     })
 }
 
-fn read_allocations(stored: &PodEni, attempts: Option<&str>) -> Result<Vec<Interface>, FieldError> {
-    let attempts: BTreeMap<String, u32> = match attempts {
-        None => BTreeMap::new(),
-        Some(text) => serde_json::from_str(text).map_err(|_| {
-            let field = format!("annotation {}", keys::ENI_ATTEMPTS);
-            FieldError::new(field, text, "expected a number an interface, as JSON")
-        })?,
+/// What an annotation of ours says of each interface.
+fn by_interface<T: serde::de::DeserializeOwned>(
+    key: &str,
+    text: Option<&str>,
+) -> Result<BTreeMap<String, T>, FieldError> {
+    let Some(text) = text else {
+        return Ok(BTreeMap::new());
     };
+    serde_json::from_str(text).map_err(|_| {
+        let expected = "expected a value for each interface, as JSON";
+        FieldError::new(format!("annotation {key}"), text, expected)
+    })
+}
+
+fn read_allocations(
+    stored: &PodEni,
+    attempts: BTreeMap<String, u32>,
+    mut editions: BTreeMap<String, String>,
+) -> Result<Vec<Interface>, FieldError> {
     let mut all: Vec<Interface> = Vec::new();
     for (at, one) in stored.spec.allocations.iter().enumerate() {
         let field = format!("spec.allocations[{at}]");
@@ -133,12 +148,13 @@ fn read_allocations(stored: &PodEni, attempts: Option<&str>) -> Result<Vec<Inter
         }
         let attempt = attempts.get(read.interface.as_str());
         read.attempt = attempt.copied().unwrap_or_default();
+        read.edition = editions.remove(read.interface.as_str());
         all.push(read);
     }
     Ok(all)
 }
 
-/// An allocation, but for the number of its attempts, which stands beside it.
+/// An allocation, but for the number of its attempts and its edition, which stand beside it.
 pub(super) fn read_allocation(field: &str, one: &Allocation) -> Result<Interface, FieldError> {
     let name = match one.interface.as_str() {
         "" => ETH0,
@@ -176,6 +192,7 @@ pub(super) fn read_allocation(field: &str, one: &Allocation) -> Result<Interface
         resource_group: Some(eni.resource_group_id.clone()).filter(|text| !text.is_empty()),
         default_route: one.default_route,
         routes: network::read_routes(&of("extraRoutes"), &one.extra_routes)?,
+        edition: None,
         attempt: 0,
         addresses: families(
             [(of("ipv4"), &one.ipv4), (of("ipv6"), &one.ipv6)],

@@ -78,10 +78,18 @@ impl PodEni {
         };
         labels.insert(keys::NODE.into(), label);
         annotations.insert(keys::POD_UID.into(), record.pod.to_string());
-        match attempts_of(&record.allocations) {
-            Some(text) => annotations.insert(keys::ENI_ATTEMPTS.into(), text),
-            None => annotations.remove(keys::ENI_ATTEMPTS),
-        };
+        let all = &record.allocations;
+        let attempts = by_interface(all, |one| (one.attempt > 0).then_some(one.attempt));
+        let editions = by_interface(all, |one| one.edition.clone());
+        for (key, text) in [
+            (keys::ENI_ATTEMPTS, attempts),
+            (keys::ENI_EDITIONS, editions),
+        ] {
+            match text {
+                Some(text) => annotations.insert(key.into(), text),
+                None => annotations.remove(key),
+            };
+        }
         let zone = record.zone.to_string();
         let old = std::mem::take(&mut self.spec.allocations);
         let all = record.allocations.iter();
@@ -90,10 +98,14 @@ impl PodEni {
     }
 }
 
-fn attempts_of(allocations: &[Interface]) -> Option<String> {
-    let begun_anew = allocations.iter().filter(|one| one.attempt > 0);
-    let all: BTreeMap<&str, u32> = begun_anew
-        .map(|one| (one.interface.as_str(), one.attempt))
+/// What stands beside the allocations, an annotation each: nothing when no interface has it.
+fn by_interface<T: serde::Serialize>(
+    allocations: &[Interface],
+    of: impl Fn(&Interface) -> Option<T>,
+) -> Option<String> {
+    let all = allocations.iter();
+    let all: BTreeMap<&str, T> = all
+        .filter_map(|one| Some((one.interface.as_str(), of(one)?)))
         .collect();
     (!all.is_empty()).then(|| serde_json::json!(all).to_string())
 }
@@ -111,6 +123,7 @@ fn allocation_of(one: &Interface, zone: &str, old: &[Allocation]) -> Allocation 
         && let Ok(means) = read::read_allocation("", old)
         && (Interface {
             attempt: one.attempt,
+            edition: one.edition.clone(),
             ..means
         }) == *one
     {

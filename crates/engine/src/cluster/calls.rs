@@ -10,6 +10,7 @@ use model::{EniId, Exhausted, FaultClass, PodKey, Timestamp, VSwitchId};
 use super::{
     Cluster,
     message::{Action, Doing, Notice, OpNumber},
+    pool::SlotId,
 };
 use crate::{
     budget::{Api, Purpose},
@@ -30,13 +31,22 @@ const LOOKS_IN_FLIGHT: usize = 4;
 /// a burst may have three times that.
 const CALLS_IN_FLIGHT: usize = 50;
 
+/// For whom something is asked about an ENI.
+#[derive(Debug, Clone)]
+pub(super) enum Asker {
+    /// A pod, by the record with this UID.
+    Pod(PodKey, String),
+    /// The pool.
+    Spare(SlotId),
+}
+
 /// What a call was about.
 #[derive(Debug)]
 pub(super) enum Op {
-    /// A pod's ENI, and the UID of the record that asked.
-    Pod(PodKey, String, Call),
-    /// ENIs of these pods, beside one that exists if any was known to.
-    Look(Vec<(EniId, PodKey, String)>, Option<EniId>),
+    /// An ENI that somebody has or keeps.
+    Eni(Asker, Call),
+    /// ENIs that are looked at together, beside one that exists if any was known to.
+    Look(Vec<(EniId, Asker)>, Option<EniId>),
     /// vSwitches.
     VSwitches(Vec<VSwitchId>),
     /// All ENIs.
@@ -48,7 +58,7 @@ pub(super) enum Op {
 impl Op {
     fn api(&self) -> Api {
         match self {
-            Op::Pod(_, _, call) => api_of(call),
+            Op::Eni(_, call) => api_of(call),
             Op::Look(..) | Op::List => Api::DescribeNetworkInterfaces,
             Op::VSwitches(_) => Api::DescribeVSwitches,
             Op::Orphan(_, Doing::Delete) => Api::DeleteNetworkInterface,
@@ -57,7 +67,7 @@ impl Op {
     }
 }
 
-fn api_of(call: &Call) -> Api {
+pub(super) fn api_of(call: &Call) -> Api {
     match call {
         Call::Create(_) => Api::CreateNetworkInterface,
         Call::Attach { .. } => Api::AttachNetworkInterface,
@@ -70,7 +80,7 @@ fn api_of(call: &Call) -> Api {
 /// ENIs to look at, first come first served.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    wanted: BTreeMap<EniId, (PodKey, String)>,
+    wanted: BTreeMap<EniId, Asker>,
     since: Option<Timestamp>,
     in_flight: usize,
 }
@@ -93,9 +103,8 @@ impl Cluster {
     pub(super) fn place(&mut self, now: Timestamp, key: &PodKey, uid: &str, call: Call) {
         if let Call::Look(eni) = &call {
             self.begun(key, uid, &call);
-            self.looks.since.get_or_insert(now);
-            let who = (key.clone(), uid.to_owned());
-            self.looks.wanted.insert(eni.clone(), who);
+            let asker = Asker::Pod(key.clone(), uid.to_owned());
+            self.want_look(now, eni.clone(), asker);
             return;
         }
         let api = api_of(&call);
@@ -107,8 +116,15 @@ impl Cluster {
             return;
         }
         self.begun(key, uid, &call);
-        let op = self.start(now, Op::Pod(key.clone(), uid.to_owned(), call.clone()));
+        let asker = Asker::Pod(key.clone(), uid.to_owned());
+        let op = self.start(now, Op::Eni(asker, call.clone()));
         self.emit(Action::Call(op, call));
+    }
+
+    /// Has an ENI looked at with others.
+    pub(super) fn want_look(&mut self, now: Timestamp, eni: EniId, asker: Asker) {
+        self.looks.since.get_or_insert(now);
+        self.looks.wanted.insert(eni, asker);
     }
 
     fn begun(&mut self, key: &PodKey, uid: &str, call: &Call) {
@@ -119,17 +135,17 @@ impl Cluster {
     }
 
     pub(super) fn may_call(&self, now: Timestamp, api: Api) -> bool {
-        self.opens(now, api) == Some(now)
+        self.opens(now, api, Purpose::Pod) == Some(now)
     }
 
     /// From when `api` may be called; nothing when something under way must end first.
-    fn opens(&self, now: Timestamp, api: Api) -> Option<Timestamp> {
+    pub(super) fn opens(&self, now: Timestamp, api: Api, purpose: Purpose) -> Option<Timestamp> {
         let looks = api == Api::DescribeNetworkInterfaces;
         if !looks && self.ops.len() >= CALLS_IN_FLIGHT {
             return None;
         }
         let calls = self.config.calls(api);
-        self.budget.opens(now, api, calls, Purpose::Pod)
+        self.budget.opens(now, api, calls, purpose)
     }
 
     /// When what waits for a call may go on.
@@ -137,7 +153,7 @@ impl Cluster {
         let held = self
             .held
             .keys()
-            .filter_map(move |api| self.opens(now, *api));
+            .filter_map(move |api| self.opens(now, *api, Purpose::Pod));
         let due = [
             (Api::DescribeNetworkInterfaces, self.looks.deadline()),
             (Api::DescribeVSwitches, self.vswitch_deadline()),
@@ -145,7 +161,7 @@ impl Cluster {
         ];
         let due = due
             .into_iter()
-            .filter_map(move |(api, at)| Some(at?.max(self.opens(now, api)?)));
+            .filter_map(move |(api, at)| Some(at?.max(self.opens(now, api, Purpose::Pod)?)));
         held.chain(due)
     }
 
@@ -193,7 +209,10 @@ impl Cluster {
         result: Result<Answer, Fault>,
     ) {
         match self.end(now, number, &result) {
-            Some(Op::Pod(key, uid, call)) => self.pod_called(now, key, &uid, &call, result),
+            Some(Op::Eni(Asker::Pod(key, uid), call)) => {
+                self.pod_called(now, key, uid, &call, result);
+            }
+            Some(Op::Eni(Asker::Spare(id), call)) => self.spare_called(now, id, &call, result),
             Some(Op::Orphan(eni, doing)) => self.orphan_called(&eni, doing, result),
             Some(Op::Look(..) | Op::VSwitches(_) | Op::List) | None => {}
         }
@@ -203,7 +222,7 @@ impl Cluster {
         &mut self,
         now: Timestamp,
         key: PodKey,
-        uid: &str,
+        uid: String,
         call: &Call,
         result: Result<Answer, Fault>,
     ) {
@@ -226,11 +245,7 @@ impl Cluster {
             }
             _ => {}
         }
-        let thread = self.threads.get_mut(&key);
-        if let Some(progress) = thread.and_then(|thread| thread.progress_of(uid)) {
-            progress.answered(now, call, result);
-        }
-        self.think(key);
+        self.tell_asker(now, Asker::Pod(key, uid), call, result);
     }
 
     fn failed(&mut self, key: &PodKey, doing: Doing, fault: &Fault) {
@@ -257,13 +272,13 @@ impl Cluster {
         let most = LOOK_MOST - usize::from(witness.is_some());
         let mut about = Vec::new();
         while about.len() < most
-            && let Some((eni, (key, uid))) = self.looks.wanted.pop_first()
+            && let Some(one) = self.looks.wanted.pop_first()
         {
-            about.push((eni, key, uid));
+            about.push(one);
         }
         let enis: BTreeSet<EniId> = about
             .iter()
-            .map(|(eni, ..)| eni.clone())
+            .map(|(eni, _)| eni.clone())
             .chain(witness.clone())
             .collect();
         self.looks.since = self.looks.wait().then_some(now);
@@ -292,19 +307,38 @@ impl Cluster {
             let seen = result.as_ref();
             seen.is_ok_and(|seen| !seen.contains_key(witness))
         });
-        for (eni, key, uid) in about {
+        for (eni, asker) in about {
             let answer = match (result, &unseen) {
                 (Err(fault), _) => Err(fault.clone()),
                 (Ok(seen), _) if seen.contains_key(&eni) => Ok(Answer::Seen(seen[&eni].clone())),
                 (Ok(_), None) => Ok(Answer::Missing),
                 (Ok(_), Some(witness)) => Err(withheld(witness)),
             };
-            let call = Call::Look(eni);
-            let thread = self.threads.get_mut(&key);
-            if let Some(progress) = thread.and_then(|thread| thread.progress_of(&uid)) {
-                progress.answered(now, &call, answer);
+            self.tell_asker(now, asker, &Call::Look(eni), answer);
+        }
+    }
+
+    fn tell_asker(
+        &mut self,
+        now: Timestamp,
+        asker: Asker,
+        call: &Call,
+        answer: Result<Answer, Fault>,
+    ) {
+        match asker {
+            Asker::Pod(key, uid) => {
+                let thread = self.threads.get_mut(&key);
+                if let Some(progress) = thread.and_then(|thread| thread.progress_of(&uid)) {
+                    progress.answered(now, call, answer);
+                }
+                self.think(key);
             }
-            self.think(key);
+            Asker::Spare(id) => {
+                if let Some(progress) = self.pool.progress_of(id) {
+                    progress.answered(now, call, answer);
+                }
+                self.pool.look_at(id);
+            }
         }
     }
 }

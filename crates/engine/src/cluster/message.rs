@@ -8,9 +8,10 @@ use std::{
 use model::{
     Eni, EniId, PodKey, Timestamp, VSwitch, VSwitchId,
     podeni::PodEni,
-    podnetworking::{Labels, PodNetworking, Resolved},
+    podnetworking::{Labels, PodNetworking, Resolved, Warm},
 };
 
+pub use super::pool::Spent;
 use crate::{
     budget::Api,
     podeni::{Answer, Call, Fault, Node, Pod, SeenEni},
@@ -31,6 +32,8 @@ pub struct Config {
     pub tags: BTreeMap<String, String>,
     /// Whether ENIs of ours that nothing refers to are taken away.
     pub collect: bool,
+    /// Spare ENIs of PodNetworkings that do not say how many.
+    pub warm: Warm,
 }
 
 impl Default for Config {
@@ -45,6 +48,7 @@ impl Default for Config {
             calls_of: calls_of.into(),
             tags: BTreeMap::new(),
             collect: true,
+            warm: Warm::default(),
         }
     }
 }
@@ -198,6 +202,8 @@ pub enum Notice {
     /// A pod runs without the ENI a PodNetworking promises it: it was created while the webhook did not
     /// answer.
     Overlooked(PodKey, String),
+    /// No ENI can be kept ready for a PodNetworking, and why; told once until one can be.
+    SpareFailed(String, String),
     /// An ENI of ours that nothing refers to is taken away.
     Collected(EniId),
     /// An ENI of ours that no record refers to, though a pod uses its address: somebody deleted the record.
@@ -223,6 +229,10 @@ pub struct View {
     pub vswitches_full: u64,
     /// ENIs of ours nothing refers to, seen once or more.
     pub orphans: u64,
+    /// ENIs kept ready, by how far they are.
+    pub spares: BTreeMap<&'static str, u64>,
+    /// What became of them.
+    pub spent: Spent,
 }
 
 /// Why a pod has no network yet.

@@ -13,21 +13,21 @@ mod message;
 mod networking;
 mod orphan;
 mod overlooked;
+mod pool;
+mod registry;
 mod thread;
 mod vswitch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::{
-    EniId, PodKey, Timestamp,
-    podeni::{Phase, PodEni},
-    podnetworking::Labels,
-};
+use model::{EniId, PodKey, Timestamp, podeni::Phase, podnetworking::Labels};
 
 use self::{
     calls::{Looks, Op},
     networking::Plane,
     orphan::Orphans,
+    pool::{Place, Pool},
+    registry::Registry,
     thread::Thread,
     vswitch::Catalogue,
 };
@@ -38,8 +38,8 @@ use crate::{
 };
 
 pub use self::message::{
-    Action, ClusterPod, Config, Doing, Input, Listed, Notice, OpNumber, Store, View, Waiting,
-    WriteFault,
+    Action, ClusterPod, Config, Doing, Input, Listed, Notice, OpNumber, Spent, Store, View,
+    Waiting, WriteFault,
 };
 
 /// The machine of one cluster.
@@ -53,7 +53,7 @@ pub struct Cluster {
     by_node: BTreeMap<String, BTreeSet<PodKey>>,
     nodes: BTreeMap<String, Node>,
     namespaces: BTreeMap<String, Labels>,
-    records: BTreeMap<PodKey, PodEni>,
+    records: Registry,
     /// Records that cannot be read, with the ENIs they name if those can.
     unreadable: BTreeMap<PodKey, Option<BTreeSet<EniId>>>,
     planes: BTreeMap<String, Plane>,
@@ -74,6 +74,7 @@ pub struct Cluster {
     looks: Looks,
     vswitches: Catalogue,
     orphans: Orphans,
+    pool: Pool,
     out: VecDeque<Action>,
 }
 
@@ -88,7 +89,7 @@ impl Cluster {
             by_node: BTreeMap::new(),
             nodes: BTreeMap::new(),
             namespaces: BTreeMap::new(),
-            records: BTreeMap::new(),
+            records: Registry::default(),
             unreadable: BTreeMap::new(),
             planes: BTreeMap::new(),
             threads: BTreeMap::new(),
@@ -104,6 +105,7 @@ impl Cluster {
             looks: Looks::default(),
             vswitches: Catalogue::default(),
             orphans: Orphans::default(),
+            pool: Pool::default(),
             out: VecDeque::new(),
         }
     }
@@ -129,7 +131,10 @@ impl Cluster {
             Input::Looked(op, result) => self.looked(now, op, &result),
             Input::VSwitches(op, result) => self.vswitches_seen(now, op, result),
             Input::Listed(op, result) => self.listed(now, op, result),
-            Input::Configured(config) => self.config = *config,
+            Input::Configured(config) => {
+                self.config = *config;
+                self.visit_all();
+            }
             Input::Tick => {}
         }
         self.settle(now);
@@ -147,7 +152,8 @@ impl Cluster {
         }
         let wake = self.wakes.first().map(|(at, _)| *at);
         let message = (!self.messages.is_empty()).then_some(self.message_next);
-        let own = [wake, message, self.networking_deadline()];
+        let networking = self.networking_deadline();
+        let own = [wake, message, networking, self.pool.deadline()];
         own.into_iter()
             .flatten()
             .chain(self.call_deadlines(now))
@@ -160,6 +166,8 @@ impl Cluster {
             calls: self.ops.len() as u64,
             vswitches_full: self.vswitches.full() as u64,
             orphans: self.orphans.count() as u64,
+            spares: self.pool.counts(),
+            spent: self.pool.spent(),
             ..View::default()
         };
         for record in self.records.values() {
@@ -196,12 +204,16 @@ impl Cluster {
             self.think(name);
         }
         self.orphans.start(now, &mut self.dice);
+        self.pool.start(self.config.collect);
+        self.hasten_list(now);
+        self.visit_all();
     }
 
     fn settle(&mut self, now: Timestamp) {
         if !self.complete {
             return;
         }
+        self.follow_records(now);
         self.drive_networkings(now);
         self.drive_vswitches(now);
         self.release_held(now);
@@ -216,6 +228,7 @@ impl Cluster {
             self.due_set.remove(&key);
             self.advance(now, &key);
         }
+        self.drive_pool(now);
         self.drive_messages(now);
         self.drive_looks(now);
         self.drive_orphans(now);
@@ -229,6 +242,7 @@ impl Cluster {
     }
 
     fn pod_seen(&mut self, key: PodKey, pod: Option<ClusterPod>) {
+        let spares = self.keeps_spares();
         let node_of = |pod: &ClusterPod| pod.pod.node.clone();
         if let Some(node) = self.pods.get(&key).and_then(node_of)
             && let Some(pods) = self.by_node.get_mut(&node)
@@ -237,8 +251,14 @@ impl Cluster {
             if pods.is_empty() {
                 self.by_node.remove(&node);
             }
+            if spares {
+                self.pool.visit(Place::Node(node));
+            }
         }
         if let Some(node) = pod.as_ref().and_then(node_of) {
+            if spares {
+                self.pool.visit(Place::Node(node.clone()));
+            }
             self.by_node.entry(node).or_default().insert(key.clone());
         }
         match pod {
@@ -268,6 +288,7 @@ impl Cluster {
         for pod in pods {
             self.think(pod);
         }
+        self.visit_node(name);
     }
 
     fn emit(&mut self, action: Action) {

@@ -33,6 +33,7 @@ impl Cluster {
     ) {
         let Some(networking) = networking else {
             self.planes.remove(&name);
+            self.visit_all();
             return;
         };
         for id in &networking.vswitches {
@@ -46,6 +47,8 @@ impl Cluster {
             not_before: now,
         });
         (plane.networking, plane.judge) = (networking, true);
+        self.hasten_list(now);
+        self.visit_all();
     }
 
     /// vSwitches changed: every PodNetworking is judged anew.
@@ -115,6 +118,7 @@ impl Cluster {
                 };
                 plane.networking.resolved = Some(written);
                 self.notice(notice);
+                self.visit_all();
             }
             Err(why) => {
                 plane.failures += 1;

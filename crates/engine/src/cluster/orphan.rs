@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use super::{
     Cluster,
     calls::Op,
     message::{Action, Doing, Listed, Notice, OpNumber},
+    vswitch::Standing,
 };
 use crate::{
     budget::Api,
@@ -41,6 +43,8 @@ pub(super) struct Orphans {
     suspects: BTreeMap<EniId, Timestamp>,
     unrecorded: BTreeSet<EniId>,
     list_at: Option<Timestamp>,
+    /// When the list under way was asked for.
+    began: Timestamp,
     in_flight: usize,
     again_soon: bool,
 }
@@ -62,10 +66,22 @@ impl Cluster {
         self.orphans.list_at.filter(|_| self.config.collect)
     }
 
+    /// Lists at once when that shows what an earlier machine kept ready, and all it takes to tell is known.
+    pub(super) fn hasten_list(&mut self, now: Timestamp) {
+        let mut named = self
+            .planes
+            .values()
+            .flat_map(|one| &one.networking.vswitches);
+        let known = named.all(|id| self.vswitches.standing(id) != Standing::Unknown);
+        if known && self.keeps_spares() && !self.pool.is_listed() {
+            self.orphans.list_at = self.orphans.list_at.map(|at| at.min(now));
+        }
+    }
+
     pub(super) fn drive_orphans(&mut self, now: Timestamp) {
         let due = self.orphan_deadline().is_some_and(|at| at <= now);
         if due && self.may_call(now, Api::DescribeNetworkInterfaces) {
-            self.orphans.list_at = None;
+            (self.orphans.list_at, self.orphans.began) = (None, now);
             let op = self.start(now, Op::List);
             self.emit(Action::ListEnis(op));
         }
@@ -87,9 +103,13 @@ impl Cluster {
             Err(fault) => {
                 let text = format!("listing the ENIs of the VPC: {}", fault.text);
                 self.notice(Notice::CloudFailed(text));
+                if !self.pool.is_listed() {
+                    self.orphans.list_at = Some(now.after(LIST_SOON));
+                }
                 return;
             }
         };
+        self.compare_spares(now, self.orphans.began, &listed);
         // A record nobody can read may refer to any of them.
         let Some(referenced) = self.referenced() else {
             self.orphans.suspects.clear();
@@ -98,7 +118,13 @@ impl Cluster {
         let strays: Vec<Listed> = listed
             .into_iter()
             .filter(|one| self.is_ours(one) && !referenced.contains(&one.eni.id))
+            .filter(|one| !self.is_spare(&one.eni.id))
             .collect();
+        let (_, strays): (Vec<Listed>, Vec<Listed>) = strays.into_iter().partition(|one| {
+            let since = self.orphans.suspects.get(&one.eni.id);
+            let confirmed = since.is_some_and(|since| now.since(*since) >= CONFIRMED);
+            self.adopt(now, one, confirmed)
+        });
         let before = std::mem::take(&mut self.orphans.suspects);
         self.orphans.suspects = strays
             .iter()
@@ -176,8 +202,18 @@ impl Cluster {
         self.emit(Action::Call(op, call));
     }
 
-    fn pod_with(&self, stray: &Listed) -> Option<PodKey> {
-        let has = |address| stray.eni.addresses.iter().any(|ip| ip.address == address);
+    /// Whether it is being taken away.
+    pub(super) fn is_leaked(&self, eni: &EniId) -> bool {
+        let mut ops = self.ops.values();
+        ops.any(|op| matches!(op, Op::Orphan(one, _) if one == eni))
+    }
+
+    /// The pod that reports an address of it.
+    pub(super) fn pod_with(&self, stray: &Listed) -> Option<PodKey> {
+        self.pod_at(|address| stray.eni.addresses.iter().any(|ip| ip.address == address))
+    }
+
+    pub(super) fn pod_at(&self, has: impl Fn(IpAddr) -> bool) -> Option<PodKey> {
         let mut pods = self.pods.iter().filter(|(_, pod)| !pod.pod.finished);
         let found = pods.find(|(_, pod)| pod.addresses.iter().any(|address| has(*address)));
         found.map(|(key, _)| key.clone())

@@ -15,7 +15,7 @@ use super::{
     message::{Action, Doing, Notice, Store, Waiting, WriteFault},
 };
 use crate::{
-    podeni::{Observed, Plan, Progress, Step, plan},
+    podeni::{Observed, Plan, Progress, SeenEni, Step, plan},
     retry::Backoff,
 };
 
@@ -45,6 +45,8 @@ pub(super) struct Thread {
     writing: bool,
     /// The record as it was before that: the watch may tell of the write before its answer comes.
     before: Option<PodEni>,
+    /// What was known of spare ENIs when that record was made of them.
+    drawn: Vec<(EniId, SeenEni)>,
     /// Since when the watch has owed us a newer version.
     stale: Option<Timestamp>,
     failures: u32,
@@ -63,6 +65,7 @@ impl Thread {
             last: None,
             writing: false,
             before: None,
+            drawn: Vec::new(),
             stale: None,
             failures: 0,
             not_before: Timestamp::EPOCH,
@@ -84,6 +87,14 @@ impl Thread {
     /// What was learned about the record with this UID; nothing when the thread is about another by now.
     pub(super) fn progress_of(&mut self, uid: &str) -> Option<&mut Progress> {
         (self.of == uid).then_some(&mut self.progress)
+    }
+
+    /// Begins to think about the record with this UID.
+    fn turn_to(&mut self, uid: String, seed: u64) {
+        (self.progress, self.of) = (Progress::new(seed), uid);
+        for (eni, seen) in &self.drawn {
+            self.progress.found(eni, seen.clone());
+        }
     }
 
     fn note(&mut self, now: Timestamp, why: Option<String>) {
@@ -121,7 +132,7 @@ impl Cluster {
             .entry(key.clone())
             .or_insert_with(|| Thread::new(self.dice.roll()));
         if thread.of != uid {
-            (thread.progress, thread.of) = (Progress::new(self.dice.roll()), uid);
+            thread.turn_to(uid, self.dice.roll());
         }
         if thread.writing {
             return;
@@ -133,17 +144,39 @@ impl Cluster {
             return;
         }
         thread.stale = None;
+        let Plan { step, why } = self.plan(now, key);
+        if let Some(thread) = self.threads.get_mut(key) {
+            thread.note(now, why);
+        }
+        self.carry(now, key, step);
+    }
+
+    fn plan(&mut self, now: Timestamp, key: &PodKey) -> Plan {
+        let Some(thread) = self.threads.get(key) else {
+            return Plan::rest();
+        };
+        if let Some(leaving) = self.records.get(key).filter(|record| record.deleting) {
+            let (leaving, progress) = (leaving.clone(), thread.progress.clone());
+            self.keep_back(now, &leaving, &progress);
+        }
+        let record = self.records.get(key);
         let pod = self.pods.get(key).map(|pod| &pod.pod);
         let node = pod.and_then(|pod| self.nodes.get(pod.node.as_ref()?));
+        let comes = pod.zip(node).filter(|_| record.is_none());
+        let spares = comes.map(|(pod, node)| self.spares_for(pod, node));
+        let parted = record.map(|record| self.parted(record));
         let seen = Observed {
             pod,
             node,
             record,
             vswitches: self.vswitches.known(),
+            spares: &spares.unwrap_or_default(),
+            parted: &parted.unwrap_or_default(),
         };
-        let Plan { step, why } = plan(now, &seen, &thread.progress);
-        thread.note(now, why);
-        self.carry(now, key, step);
+        match self.threads.get(key) {
+            Some(thread) => plan(now, &seen, &thread.progress),
+            None => Plan::rest(),
+        }
     }
 
     fn carry(&mut self, now: Timestamp, key: &PodKey, step: Step) {
@@ -151,7 +184,13 @@ impl Cluster {
         let uid = uid.unwrap_or_default();
         match step {
             Step::Wait(until) => self.rest(now, key, until),
-            Step::Create(record) => self.store(key, Store::Create(record)),
+            Step::Create(record) => {
+                let drawn = self.draw(now, key, &record);
+                self.store(key, Store::Create(record));
+                if let Some(thread) = self.threads.get_mut(key) {
+                    thread.drawn = drawn;
+                }
+            }
             Step::Write(record) => self.store(key, Store::Write(record)),
             Step::Delete => self.store(key, Store::Delete(uid)),
             Step::LetGo => self.store(key, Store::LetGo(uid)),
@@ -169,6 +208,7 @@ impl Cluster {
         if let Some(thread) = self.threads.get_mut(key) {
             (thread.last, thread.writing) = (Some(store.clone()), true);
             thread.before = self.records.get(key).cloned();
+            thread.drawn.clear();
         }
         self.emit(Action::Store(key.clone(), store));
     }
@@ -318,8 +358,7 @@ impl Cluster {
             Ok(after) => {
                 (thread.failures, thread.stale) = (0, None);
                 if let (Store::Create(_), Some(record)) = (&store, &after) {
-                    thread.of.clone_from(&record.uid);
-                    thread.progress = Progress::new(seed);
+                    thread.turn_to(record.uid.clone(), seed);
                     thread.progress.born();
                 }
                 let before = thread.before.take();

@@ -208,6 +208,7 @@ impl Cluster {
         }
         self.judge_networkings();
         self.think_of_waiting();
+        self.hasten_list(now);
     }
 
     /// Whoever waits may have waited for a vSwitch.

@@ -1,5 +1,7 @@
 //! From ENIs that exist to ENIs the pod's node can use.
 
+use std::collections::BTreeSet;
+
 use model::{
     EniId, EniStatus, Timestamp,
     podeni::{Allocation, Attached, Phase, PodEni},
@@ -82,15 +84,31 @@ fn lose(record: &mut PodEni, at: usize) {
     record.phase = Phase::Initial;
 }
 
+/// Gives up ENIs that another record names: whoever is bound, or came first by name, keeps one.
+pub(super) fn part(record: &PodEni, parted: &BTreeSet<EniId>) -> Plan {
+    let mut next = record.clone();
+    for (at, allocation) in record.allocations.iter().enumerate() {
+        let eni = allocation.eni.as_ref();
+        if eni.is_some_and(|eni| parted.contains(&eni.id)) {
+            next.attached.clear();
+            lose(&mut next, at);
+        }
+    }
+    Plan {
+        step: Step::Write(Box::new(next)),
+        why: Some("its ENI serves another pod; another is made for it".into()),
+    }
+}
+
 /// What brings an ENI to a node.
-enum Toward {
+pub(super) enum Toward {
     There(Attached),
     Call(Call),
     Wait(Option<Timestamp>),
     Lost,
 }
 
-fn toward(
+pub(super) fn toward(
     now: Timestamp,
     eni: &EniId,
     allocation: &Allocation,

@@ -1,7 +1,9 @@
 //! From ENIs on a node to ENIs on none, and from there out of the cloud.
 
+use std::collections::BTreeSet;
+
 use model::{
-    EniId, EniStatus, Timestamp,
+    EniId, EniStatus, InstanceId, Timestamp,
     podeni::{Allocation, Phase, PodEni},
 };
 
@@ -22,7 +24,7 @@ pub(super) fn unbind(now: Timestamp, record: &PodEni, progress: &Progress) -> Pl
     }
     let ways = record.allocations.iter().filter_map(|one| {
         let eni = &one.eni.as_ref()?.id;
-        Some(off(now, eni, record, progress))
+        Some(off(now, eni, home(record, eni), progress))
     });
     match Ways::of(ways) {
         Ways::Done => {
@@ -39,13 +41,19 @@ pub(super) fn unbind(now: Timestamp, record: &PodEni, progress: &Progress) -> Pl
 }
 
 /// Takes the ENIs out of the cloud, then lets the record go.
-pub(super) fn delete(now: Timestamp, record: &PodEni, progress: &Progress) -> Plan {
+pub(super) fn delete(
+    now: Timestamp,
+    record: &PodEni,
+    parted: &BTreeSet<EniId>,
+    progress: &Progress,
+) -> Plan {
     if !record.held {
         return Plan::rest();
     }
     let ways = record.allocations.iter().map(|one| match &one.eni {
-        Some(eni) => out(now, &eni.id, record, progress),
-        None => unmade(now, record, one, progress),
+        Some(eni) if parted.contains(&eni.id) => Way::Done,
+        Some(eni) => out(now, &eni.id, home(record, &eni.id), progress),
+        None => unmade(now, &record.uid, one, progress),
     });
     match Ways::of(ways) {
         Ways::Done => Plan::step(Step::LetGo),
@@ -57,7 +65,7 @@ pub(super) fn delete(now: Timestamp, record: &PodEni, progress: &Progress) -> Pl
 }
 
 /// What is left to do with one ENI.
-enum Way {
+pub(super) enum Way {
     Done,
     Call(Call),
     Wait(Option<Timestamp>),
@@ -90,8 +98,18 @@ impl Ways {
     }
 }
 
+/// An instance, and the trunk there.
+type Home<'a> = (&'a InstanceId, Option<&'a EniId>);
+
+/// Where the record says that the ENI is.
+fn home<'a>(record: &'a PodEni, eni: &EniId) -> Option<Home<'a>> {
+    let attached = record.attached.get(eni)?;
+    let trunk = attached.vlan.and(record.trunk.as_ref());
+    Some((record.instance.as_ref()?, trunk))
+}
+
 /// Off its instance.
-fn off(now: Timestamp, eni: &EniId, record: &PodEni, progress: &Progress) -> Way {
+pub(super) fn off(now: Timestamp, eni: &EniId, home: Option<Home<'_>>, progress: &Progress) -> Way {
     let belief = match progress.eni(now, eni) {
         Standing::Busy => return Way::Wait(None),
         Standing::Resting(until) => return Way::Wait(Some(until)),
@@ -112,21 +130,19 @@ fn off(now: Timestamp, eni: &EniId, record: &PodEni, progress: &Progress) -> Way
             _ => Way::Call(Call::Look(eni.clone())),
         },
         // The record says where it is; a detach of what is not there is refused and then looked at.
-        None => match (&record.instance, record.attached.get(eni)) {
-            (Some(instance), Some(attached)) if progress.complaint(eni).is_none() => {
-                Way::Call(Call::Detach {
-                    eni: eni.clone(),
-                    instance: instance.clone(),
-                    trunk: attached.vlan.and(record.trunk.clone()),
-                })
-            }
-            _ => Way::Call(Call::Look(eni.clone())),
+        None => match home.filter(|_| progress.complaint(eni).is_none()) {
+            Some((instance, trunk)) => Way::Call(Call::Detach {
+                eni: eni.clone(),
+                instance: instance.clone(),
+                trunk: trunk.cloned(),
+            }),
+            None => Way::Call(Call::Look(eni.clone())),
         },
     }
 }
 
 /// Off its instance and deleted.
-fn out(now: Timestamp, eni: &EniId, record: &PodEni, progress: &Progress) -> Way {
+pub(super) fn out(now: Timestamp, eni: &EniId, home: Option<Home<'_>>, progress: &Progress) -> Way {
     match progress.eni(now, eni) {
         Standing::Believed(Some(Belief::Gone)) => return Way::Done,
         // The delete tells: it is refused for what is attached.
@@ -135,7 +151,7 @@ fn out(now: Timestamp, eni: &EniId, record: &PodEni, progress: &Progress) -> Way
         }
         _ => {}
     }
-    match off(now, eni, record, progress) {
+    match off(now, eni, home, progress) {
         Way::Done => Way::Call(Call::Delete(eni.clone())),
         other => other,
     }
@@ -143,17 +159,22 @@ fn out(now: Timestamp, eni: &EniId, record: &PodEni, progress: &Progress) -> Way
 
 /// An allocation without an ENI may have one all the same: the process that asked for it died, or the
 /// answer was lost. Asking again under its token names it.
-fn unmade(now: Timestamp, record: &PodEni, allocation: &Allocation, progress: &Progress) -> Way {
+pub(super) fn unmade(
+    now: Timestamp,
+    uid: &str,
+    allocation: &Allocation,
+    progress: &Progress,
+) -> Way {
     match progress.request(now, &allocation.interface, allocation.attempt) {
         Requested::Never => Way::Done,
         Requested::Busy => Way::Wait(None),
-        Requested::Made(new) => out(now, &new.eni.id, record, progress),
+        Requested::Made(new) => out(now, &new.eni.id, None, progress),
         Requested::Refused { empty: true, .. } => Way::Done,
         Requested::Refused {
             again, due: false, ..
         } => Way::Wait(Some(again)),
         Requested::Unknown | Requested::Refused { .. } => {
-            match making::create(&record.uid, allocation) {
+            match making::create(uid, allocation) {
                 Ok(call) => Way::Call(call),
                 // Never asked under a token that cannot exist.
                 Err(_) => Way::Done,

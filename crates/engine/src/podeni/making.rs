@@ -30,8 +30,16 @@ pub(super) fn record(now: Timestamp, pod: &Pod, seen: &Observed<'_>) -> Plan {
         if let Some(why) = trunk_missing(request, node) {
             return Plan::wait(None, why);
         }
+        let spare = seen.spares.get(&request.interface);
+        if let Some(ready) = spare.and_then(|spare| spare.ready.as_ref()) {
+            allocations.push(draw(ready, request));
+            continue;
+        }
         match choose(now, pod, request, node, seen) {
-            Ok(allocation) => allocations.push(allocation),
+            Ok(allocation) => allocations.push(Allocation {
+                edition: spare.map(|spare| spare.edition.clone()),
+                ..allocation
+            }),
             Err(plan) => return plan,
         }
     }
@@ -52,6 +60,18 @@ pub(super) fn record(now: Timestamp, pod: &Pod, seen: &Observed<'_>) -> Plan {
         last_seen: None,
         message: String::new(),
     })))
+}
+
+/// An ENI that is there already, for this interface.
+fn draw(ready: &Allocation, request: &NetworkRequest) -> Allocation {
+    Allocation {
+        interface: request.interface.clone(),
+        default_route: request.default_route,
+        routes: request.routes.clone(),
+        // A token of this record was never used for it.
+        attempt: 0,
+        ..ready.clone()
+    }
 }
 
 fn trunk_missing(request: &NetworkRequest, node: &Node) -> Option<String> {
@@ -91,6 +111,7 @@ fn choose(
             resource_group: request.resource_group.clone(),
             default_route: request.default_route,
             routes: request.routes.clone(),
+            edition: None,
             attempt: 0,
             addresses: DualStack::default(),
             eni: None,
@@ -237,6 +258,7 @@ pub(super) fn create(uid: &str, allocation: &Allocation) -> Result<Call, IdError
         addresses: allocation.addresses,
         security_groups: allocation.security_groups.clone(),
         resource_group: allocation.resource_group.clone(),
+        edition: allocation.edition.clone(),
         delete_on_release: !allocation.tenure.is_fixed(),
     })))
 }

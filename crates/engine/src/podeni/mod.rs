@@ -10,16 +10,21 @@ mod binding;
 mod leaving;
 mod making;
 mod progress;
+mod spare;
 mod vswitch;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use model::{
-    EniId, InstanceId, Timestamp, ZoneId,
+    EniId, InstanceId, InterfaceName, Timestamp, ZoneId,
     pod::{PodKey, PodUid},
     podeni::{Allocation, NetworkRequest, Phase, PodEni},
     podnetworking::{Release, Tenure},
 };
 
 pub use progress::{Answer, Call, CreateEni, Fault, NewEni, Progress, SeenEni};
+pub(crate) use spare::{Keeping, keep, remove};
+pub(crate) use vswitch::{Choice, choose};
 pub use vswitch::{KnownVSwitch, VSwitches};
 
 /// A pod, as far as its ENIs are concerned.
@@ -50,6 +55,8 @@ pub struct Node {
     pub zone: ZoneId,
     /// Its trunk, if it has one.
     pub trunk: Option<EniId>,
+    /// ENIs its trunk can take, when it says so.
+    pub members: Option<u32>,
 }
 
 /// What is known at the moment of planning.
@@ -63,6 +70,22 @@ pub struct Observed<'a> {
     pub record: Option<&'a PodEni>,
     /// The vSwitches in question.
     pub vswitches: &'a VSwitches,
+    /// What is kept ready for the interfaces of a pod that has no record yet.
+    pub spares: &'a Spares,
+    /// ENIs the record names that are not its own any more: another record's, or kept for the next pod.
+    pub parted: &'a BTreeSet<EniId>,
+}
+
+/// What is kept ready, by interface.
+pub type Spares = BTreeMap<InterfaceName, Spare>;
+
+/// What is kept ready for an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spare {
+    /// The edition of the PodNetworking whose pods share such ENIs.
+    pub edition: String,
+    /// One of them, as the interface's allocation, when one is ready.
+    pub ready: Option<Allocation>,
 }
 
 /// What to do next.
@@ -103,7 +126,7 @@ impl Plan {
         }
     }
 
-    fn rest() -> Self {
+    pub(crate) fn rest() -> Self {
         Self::step(Step::Wait(None))
     }
 }
@@ -148,7 +171,7 @@ pub fn plan(now: Timestamp, seen: &Observed<'_>, progress: &Progress) -> Plan {
             Wanted::On(pod) if used(pod) => {
                 Plan::wait(None, "it is deleted when its pod is: the ENI is still used")
             }
-            _ => leaving::delete(now, record, progress),
+            _ => leaving::delete(now, record, seen.parted, progress),
         };
     }
     if record.phase == Phase::Deleting {
@@ -180,7 +203,15 @@ fn serve(
         }
         return take_over(now, pod, record, node, progress);
     }
+    let anothers = |one: &Allocation| {
+        one.eni
+            .as_ref()
+            .is_some_and(|eni| seen.parted.contains(&eni.id))
+    };
     match record.phase {
+        Phase::Initial | Phase::Binding if record.allocations.iter().any(anothers) => {
+            binding::part(record, seen.parted)
+        }
         Phase::Initial | Phase::Binding if record.allocations.iter().all(made) => {
             binding::bind(now, record, node, progress)
         }

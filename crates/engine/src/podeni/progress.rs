@@ -28,6 +28,8 @@ pub struct CreateEni {
     pub security_groups: Vec<SecurityGroupId>,
     /// The resource group it is billed under, if any.
     pub resource_group: Option<String>,
+    /// The edition it is tagged with, if it may serve more than this pod.
+    pub edition: Option<String>,
     /// Whether the cloud may delete it with the instance: never what a record promises beyond the pod.
     pub delete_on_release: bool,
 }
@@ -229,6 +231,21 @@ impl Progress {
     /// This process made the record.
     pub fn born(&mut self) {
         self.born_here = true;
+    }
+
+    /// An ENI that was not made for the record is like this.
+    pub(crate) fn found(&mut self, eni: &EniId, seen: SeenEni) {
+        self.track(eni).belief = Some(Belief::Seen(seen));
+    }
+
+    /// Whether nothing was begun that takes the ENI off its node.
+    pub(crate) fn untouched(&self, eni: &EniId) -> bool {
+        self.enis.get(eni).is_none_or(|track| {
+            let stays = |seen: &SeenEni| seen.status == EniStatus::InUse;
+            let belief = track.belief.as_ref();
+            !track.in_flight
+                && belief.is_none_or(|belief| matches!(belief, Belief::Seen(seen) if stays(seen)))
+        })
     }
 
     /// `call` is under way.

@@ -24,7 +24,7 @@ pub type VSwitches = BTreeMap<VSwitchId, KnownVSwitch>;
 
 /// What a choice among vSwitches came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Choice {
+pub(crate) enum Choice {
     /// This one.
     Take {
         /// Its id.
@@ -42,7 +42,7 @@ pub(super) enum Choice {
 }
 
 /// Chooses one of `asked` for a pod in `zone`. `seed` decides where chance does.
-pub(super) fn choose(
+pub(crate) fn choose(
     now: Timestamp,
     asked: &[VSwitchId],
     preference: VSwitchPreference,

@@ -18,7 +18,7 @@ use model::{
     Timestamp, VSwitch, VSwitchId, ZoneId,
     podeni::{Phase, PodEni},
     podnetworking::{
-        EniAttachment, Labels, PodNetworking, Release, Selector, Tenure, VSwitchPreference,
+        EniAttachment, Labels, PodNetworking, Release, Selector, Tenure, VSwitchPreference, Warm,
     },
 };
 
@@ -84,6 +84,8 @@ impl Region {
             records: BTreeMap::new(),
             networking: PodNetworking {
                 name: "plane".into(),
+                edition: "plane.1".into(),
+                warm: Warm::default(),
                 attachment: EniAttachment::Default,
                 tenure: Tenure::Elastic,
                 pods: Some(Selector::default()),

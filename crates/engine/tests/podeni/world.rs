@@ -1,11 +1,12 @@
 //! One pod name in a small world: a cloud, an API server that keeps one record, a controller
 //! that may die between any two steps.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use engine::{
     podeni::{
-        Answer, Call, Fault, KnownVSwitch, Node, Observed, Pod, Progress, Step, VSwitches, plan,
+        Answer, Call, Fault, KnownVSwitch, Node, Observed, Pod, Progress, Spares, Step, VSwitches,
+        plan,
     },
     retry::Dice,
 };
@@ -41,6 +42,7 @@ pub(crate) fn node(name: &str) -> Node {
         instance: InstanceId::new(format!("i-{name}")).unwrap(),
         zone: ZoneId::new("z-a").unwrap(),
         trunk: Some(EniId::new(format!("eni-trunk-{name}")).unwrap()),
+        members: Some(100),
     }
 }
 
@@ -171,6 +173,8 @@ impl World {
             node,
             record: self.record.as_ref(),
             vswitches: &self.vswitches,
+            spares: &Spares::new(),
+            parted: &BTreeSet::new(),
         };
         let step = plan(self.now, &seen, &self.progress).step;
         self.carry(step);

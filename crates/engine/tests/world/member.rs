@@ -34,6 +34,7 @@ pub(crate) fn record(pod: u8, uid: PodUid, config: &Config, trunk: EniId) -> Pod
             resource_group: None,
             default_route: true,
             routes: Vec::new(),
+            edition: None,
             attempt: 0,
             addresses: DualStack::only(Family::V4, address),
             eni: Some(OwnedEni {

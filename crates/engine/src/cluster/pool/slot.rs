@@ -1,0 +1,196 @@
+//! One spare ENI: its next step, and what its calls came to.
+
+use std::time::Duration;
+
+use model::{Exhausted, FaultClass, Timestamp};
+
+use super::{Cluster, Matter, Place, RESTS, SlotId, Standing};
+use crate::{
+    budget::Purpose,
+    cluster::{
+        calls::{Asker, Op, api_of},
+        message::{Action, Notice},
+    },
+    podeni::{Answer, Call, Fault, Keeping, Progress, keep, remove},
+};
+
+/// When a call that something under way holds back is tried again.
+const HELD_BACK: Duration = Duration::from_secs(1);
+
+impl Cluster {
+    /// Does the next thing for a spare ENI.
+    pub(super) fn advance_slot(&mut self, now: Timestamp, id: SlotId) {
+        while let Some(next) = self.next_of(now, id) {
+            let Some(slot) = self.pool.slots.get_mut(&id) else {
+                return;
+            };
+            match next {
+                Keeping::Call(call) => return self.call_for(now, id, call),
+                Keeping::Wait(until) => {
+                    if let Some(until) = until {
+                        self.pool.alarms.set(Matter::Slot(id), until);
+                    }
+                    return;
+                }
+                Keeping::Made(new) => {
+                    slot.allocation.addresses = new.addresses;
+                    self.pool.by_eni.insert(new.eni.id.clone(), id);
+                    slot.allocation.eni = Some(new.eni);
+                }
+                Keeping::Ready(seen) => {
+                    let at = (slot.edition.clone(), slot.place.clone());
+                    (slot.standing, slot.since) = (Standing::Ready(seen), now);
+                    self.pool.told.remove(&at.0);
+                    self.pool.refused.remove(&at);
+                    self.pool.visit(at.1);
+                    return self.make_way();
+                }
+                Keeping::Gone(refusal) => {
+                    let leaving = matches!(slot.standing, Standing::Leaving);
+                    self.pool.spent.returned += u64::from(leaving && slot.allocation.eni.is_some());
+                    let at = (slot.edition.clone(), slot.place.clone());
+                    self.pool.remove(id);
+                    if refusal.is_some() && !leaving {
+                        self.refused(now, &at.0, &at.1);
+                    }
+                    return self.make_way();
+                }
+            }
+        }
+    }
+
+    /// What is next; nothing when it stands where it is.
+    fn next_of(&mut self, now: Timestamp, id: SlotId) -> Option<Keeping> {
+        let seed = self.dice.roll();
+        if let Some(until) = self.not_given_up(now, id) {
+            return Some(Keeping::Wait(Some(until)));
+        }
+        let slot = self.pool.slots.get_mut(&id)?;
+        match &slot.standing {
+            Standing::Given | Standing::Ready(_) => return None,
+            Standing::Resting(until) if *until > now => return Some(Keeping::Wait(Some(*until))),
+            // What is known of it is as old as its rest.
+            Standing::Resting(_) => {
+                slot.standing = Standing::Coming;
+                slot.progress = Progress::new(seed);
+                slot.progress.born();
+            }
+            Standing::Drawn(..) => {
+                let until = now.after(RESTS);
+                slot.standing = Standing::Resting(until);
+                return Some(Keeping::Wait(Some(until)));
+            }
+            Standing::Coming | Standing::Leaving => {}
+        }
+        let node = match &slot.place {
+            Place::Node(name) => Some(name),
+            Place::Zone(_) => None,
+        };
+        let found = node.and_then(|name| self.nodes.get(name));
+        if node.is_some() && found.is_none_or(|node| node.trunk.is_none()) {
+            slot.standing = Standing::Leaving;
+        }
+        let (identity, one) = (&slot.identity, &slot.allocation);
+        Some(match slot.standing {
+            Standing::Leaving => remove(now, identity, one, &slot.progress),
+            _ => keep(now, identity, one, found, &slot.progress),
+        })
+    }
+
+    /// Until when the pod that drew it is waited for: its record may be written yet.
+    fn not_given_up(&self, now: Timestamp, id: SlotId) -> Option<Timestamp> {
+        let Standing::Drawn(key, _) = &self.pool.slots.get(&id)?.standing else {
+            return None;
+        };
+        let writes = self.threads.get(key).is_some_and(|one| one.is_writing());
+        let waits = self.pods.contains_key(key) && !self.records.contains_key(key);
+        (writes || waits).then(|| now.after(RESTS))
+    }
+
+    fn call_for(&mut self, now: Timestamp, id: SlotId, call: Call) {
+        let Some(slot) = self.pool.slots.get_mut(&id) else {
+            return;
+        };
+        let purpose = match slot.standing {
+            Standing::Leaving => Purpose::Housekeeping,
+            _ => Purpose::Refill,
+        };
+        if let Call::Look(eni) = &call {
+            slot.progress.called(&call);
+            return self.want_look(now, eni.clone(), Asker::Spare(id));
+        }
+        match self.opens(now, api_of(&call), purpose) {
+            Some(at) if at <= now => {}
+            opens => {
+                let at = opens.unwrap_or_else(|| now.after(HELD_BACK));
+                return self.pool.alarms.set(Matter::Slot(id), at);
+            }
+        }
+        if let Some(progress) = self.pool.progress_of(id) {
+            progress.called(&call);
+        }
+        let op = self.start(now, Op::Eni(Asker::Spare(id), call.clone()));
+        self.emit(Action::Call(op, call));
+    }
+
+    /// A call for a spare ENI ended.
+    pub(in crate::cluster) fn spare_called(
+        &mut self,
+        now: Timestamp,
+        id: SlotId,
+        call: &Call,
+        result: Result<Answer, Fault>,
+    ) {
+        match (&result, call) {
+            (Ok(_), Call::Create(create)) => self.vswitches.took(&create.vswitch),
+            (Err(fault), Call::Create(create))
+                if fault.class == FaultClass::Exhausted(Exhausted::VSwitch) =>
+            {
+                self.vswitches.filled(now, &create.vswitch);
+            }
+            _ => {}
+        }
+        let Some(slot) = self.pool.slots.get_mut(&id) else {
+            return;
+        };
+        let refused = result.as_ref().err().cloned();
+        slot.progress.answered(now, call, result);
+        self.pool.look_at(id);
+        let Some(fault) = refused.filter(|_| matches!(call, Call::Create(_) | Call::Attach { .. }))
+        else {
+            return;
+        };
+        self.tell_refused(id, &fault);
+        // The trunk takes no more than this: there is no use in trying again.
+        if matches!(call, Call::Attach { .. }) && matches!(fault.class, FaultClass::Exhausted(_)) {
+            let Some(slot) = self.pool.slots.get(&id) else {
+                return;
+            };
+            let at = (slot.edition.clone(), slot.place.clone());
+            self.pool.stand(now, id, Standing::Leaving);
+            self.refused(now, &at.0, &at.1);
+        }
+    }
+
+    /// Tells once that no spare ENI of an edition can be made, until one is.
+    fn tell_refused(&mut self, id: SlotId, fault: &Fault) {
+        let Some(slot) = self.pool.slots.get(&id) else {
+            return;
+        };
+        let edition = slot.edition.clone();
+        let name = self.edition(&edition).map(|one| one.name.clone());
+        if fault.class == FaultClass::Throttled || !self.pool.told.insert(edition) {
+            return;
+        }
+        if let Some(name) = name {
+            self.notice(Notice::SpareFailed(name, fault.text.clone()));
+        }
+    }
+
+    /// One fewer is on its way: those that wait for that are looked at.
+    fn make_way(&mut self) {
+        for place in std::mem::take(&mut self.pool.queue) {
+            self.pool.visit(place);
+        }
+    }
+}
