@@ -8,6 +8,7 @@ use std::{
 };
 
 use engine::budget::Api;
+use model::podnetworking::Warm;
 use serde::Deserialize;
 
 use crate::{degradation::Degradation, webhook::Known};
@@ -89,6 +90,9 @@ pub(crate) struct Config {
     pub(crate) custom_stateful_workload_kinds: Vec<String>,
     pub(crate) rate_limit: BTreeMap<String, u32>,
     pub(crate) degradation: String,
+    pub(crate) warm_members_per_node: u32,
+    #[serde(rename = "warmENIsPerZone")]
+    pub(crate) warm_enis_per_zone: u32,
     /// Keys nobody here reads.
     #[serde(flatten)]
     others: BTreeMap<String, serde_json::Value>,
@@ -118,6 +122,8 @@ impl Default for Config {
             custom_stateful_workload_kinds: Vec::new(),
             rate_limit: BTreeMap::new(),
             degradation: String::new(),
+            warm_members_per_node: 0,
+            warm_enis_per_zone: 0,
             others: BTreeMap::new(),
         }
     }
@@ -153,6 +159,13 @@ impl Config {
             let why = format!("is shorter than {LEASE_MIN:?}");
             return Err(wrong("leaseDuration", why));
         }
+        let (members, enis) = (config.warm_members_per_node, config.warm_enis_per_zone);
+        for (key, value) in [("warmMembersPerNode", members), ("warmENIsPerZone", enis)] {
+            if value > Warm::MAX {
+                let why = format!("is {value}: no trunk carries more than {}", Warm::MAX);
+                return Err(wrong(key, why));
+            }
+        }
         for api in config.rate_limit.keys() {
             if !api.is_empty() && !Api::ALL.iter().any(|known| known.name() == api) {
                 tracing::warn!(api, "rateLimit names an API that is not called");
@@ -168,6 +181,10 @@ impl Config {
     pub(crate) fn limits(&self) -> engine::cluster::Config {
         let mut limits = engine::cluster::Config {
             tags: self.tags(),
+            warm: Warm {
+                members_per_node: Some(self.warm_members_per_node),
+                enis_per_zone: Some(self.warm_enis_per_zone),
+            },
             ..Default::default()
         };
         for (name, calls) in &self.rate_limit {
@@ -329,6 +346,10 @@ mod tests {
             (
                 "clusterID: c1\nvpcID: v\nleaseDuration: soon\n",
                 "leaseDuration",
+            ),
+            (
+                "clusterID: c1\nvpcID: v\nwarmENIsPerZone: 513\n",
+                "warmENIsPerZone is 513",
             ),
             ("clusterID: [c1\n", "not the configuration"),
         ];

@@ -3,7 +3,10 @@
 //! Times of the Lease are only compared with themselves: another replica's clock may be wrong, so a lease
 //! counts from when its last change was *seen*.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -14,6 +17,32 @@ use kube::{Api, Client, api::PostParams};
 
 use crate::cause::of_kube;
 
+/// Until when this replica surely leads, told to whoever must not act as a leader after that. Counted from
+/// before the lease was asked for, so that no other replica counts it longer.
+#[derive(Clone)]
+pub(crate) struct Lead(Option<Arc<Mutex<Option<Instant>>>>);
+
+impl Lead {
+    /// Of a replica that is elected, and of one that is not asked.
+    pub(crate) fn new(elected: bool) -> Self {
+        Self(elected.then(Arc::default))
+    }
+
+    /// Whether it leads at this moment.
+    pub(crate) fn holds(&self) -> bool {
+        self.0.as_ref().is_none_or(|until| {
+            let until = until.lock().unwrap_or_else(PoisonError::into_inner);
+            until.is_some_and(|until| Instant::now() < until)
+        })
+    }
+
+    fn set(&self, end: Option<Instant>) {
+        if let Some(until) = &self.0 {
+            *until.lock().unwrap_or_else(PoisonError::into_inner) = end;
+        }
+    }
+}
+
 /// One replica's part in the election.
 pub(crate) struct Election {
     api: Api<Lease>,
@@ -22,6 +51,7 @@ pub(crate) struct Election {
     who: String,
     duration: Duration,
     period: Duration,
+    lead: Lead,
 }
 
 /// What was last seen of the lease, and when.
@@ -32,7 +62,12 @@ struct Seen {
 }
 
 impl Election {
-    pub(crate) fn new(client: Client, config: &crate::config::Config, who: String) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        config: &crate::config::Config,
+        who: String,
+        lead: Lead,
+    ) -> Self {
         Self {
             api: Api::namespaced(client, &config.lease_lock_namespace),
             name: config.lease_lock_name.clone(),
@@ -40,6 +75,7 @@ impl Election {
             who,
             duration: config.lease_duration.0,
             period: config.retry_period.0,
+            lead,
         }
     }
 
@@ -48,8 +84,9 @@ impl Election {
         let mut seen: Option<Seen> = None;
         let mut complaint = String::new();
         loop {
+            let began = Instant::now();
             match self.try_win(&mut seen).await {
-                Ok(true) => return,
+                Ok(true) => return self.lead.set(began.checked_add(self.duration)),
                 Ok(false) => complaint.clear(),
                 Err(error) => {
                     let text = of_kube(&error);
@@ -95,9 +132,13 @@ impl Election {
         loop {
             tokio::time::sleep(self.period).await;
             let left = self.duration.saturating_sub(renewed.elapsed());
+            let began = Instant::now();
             let outcome = tokio::time::timeout(left, self.renew()).await;
             match outcome {
-                Ok(Ok(true)) => renewed = Instant::now(),
+                Ok(Ok(true)) => {
+                    self.lead.set(began.checked_add(self.duration));
+                    renewed = Instant::now();
+                }
                 Ok(Ok(false)) => return "another replica holds the lease".into(),
                 Ok(Err(error)) => {
                     tracing::warn!(error = %of_kube(&error), "renewing the lease");
@@ -130,6 +171,7 @@ impl Election {
 
     /// Gives the lead up, so that the next replica need not wait.
     pub(crate) async fn release(&self) {
+        self.lead.set(None);
         let released = async {
             let mut lease = self.api.get(&self.name).await?;
             if let Some(spec) = &mut lease.spec

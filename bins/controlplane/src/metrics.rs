@@ -32,6 +32,8 @@ pub(crate) struct Metrics {
     under_way: Family<Labels, Count>,
     vswitches_full: Count,
     orphans: Count,
+    warm: Family<Labels, Count>,
+    warm_uses: Family<Labels, Count>,
 }
 
 impl Metrics {
@@ -51,6 +53,8 @@ impl Metrics {
             under_way: Family::default(),
             vswitches_full: Count::default(),
             orphans: Count::default(),
+            warm: Family::default(),
+            warm_uses: Family::default(),
         };
         let registry = &mut all.registry;
         registry.register(
@@ -104,6 +108,16 @@ impl Metrics {
             all.orphans.clone(),
         );
         registry.register(
+            "terway_controlplane_warm_enis",
+            "ENIs kept ready for pods, by how far they are",
+            all.warm.clone(),
+        );
+        registry.register(
+            "terway_controlplane_warm_uses",
+            "Pods' interfaces that drew on them or found none; ENIs kept when their pod went, and given back",
+            all.warm_uses.clone(),
+        );
+        registry.register(
             "terway_notices",
             "What people were told, by reason (docs/events.md)",
             all.notices.clone(),
@@ -152,6 +166,14 @@ impl Metrics {
         fill(&self.notices, "reason", notices);
         let under_way = [("calls", view.calls), ("writes", view.writes)];
         fill(&self.under_way, "what", &under_way.into());
+        fill(&self.warm, "state", &view.spares);
+        let spent = [
+            ("drawn", view.spent.drawn),
+            ("missed", view.spent.missed),
+            ("kept", view.spent.kept),
+            ("returned", view.spent.returned),
+        ];
+        fill(&self.warm_uses, "what", &spent.into());
         self.waiting.set(view.waiting);
         self.vswitches_full.set(view.vswitches_full);
         self.orphans.set(view.orphans);

@@ -16,7 +16,7 @@ use kube::{
 use model::{EniId, PodKey, podeni::PodEni as Record, podnetworking::Resolved};
 use tokio::{sync::Semaphore, time::timeout};
 
-use crate::cause::of_kube;
+use crate::{cause::of_kube, election::Lead};
 
 /// What one write may take; a silent API server is asked again.
 const WRITE_BUDGET: Duration = Duration::from_secs(15);
@@ -34,15 +34,17 @@ pub(crate) struct Records {
     stored: Mutex<BTreeMap<PodKey, PodEni>>,
     networkings: Mutex<BTreeMap<String, PodNetworking>>,
     writes: Semaphore,
+    lead: Lead,
 }
 
 impl Records {
-    pub(crate) fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client, lead: Lead) -> Self {
         Self {
             client,
             stored: Mutex::default(),
             networkings: Mutex::default(),
             writes: Semaphore::new(WRITES_MAX),
+            lead,
         }
     }
 
@@ -111,6 +113,10 @@ impl Records {
         let api: Api<PodEni> = Api::namespaced(self.client.clone(), &key.namespace);
         let options = PostParams::default();
         match store {
+            // It names an ENI that the next leader may be about to give to another pod.
+            Store::Create(record) if !self.lead.holds() && draws(&record) => {
+                Err(stale("this replica may not lead any more"))
+            }
             Store::Create(record) => {
                 let made = PodEni::create(&record);
                 api.create(&options, &made).await.map(Some)
@@ -195,6 +201,11 @@ impl Records {
             false => Err(stale("it was changed in between")),
         }
     }
+}
+
+/// Whether a new record is made of an ENI that was kept ready.
+fn draws(record: &Record) -> bool {
+    record.allocations.iter().any(|one| one.eni.is_some())
 }
 
 /// A refusal like the API server's own.

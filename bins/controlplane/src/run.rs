@@ -28,7 +28,7 @@ use crate::{
     degradation::Brake,
     door::{self, Door},
     driver::{self, Driver, Message},
-    election::Election,
+    election::{Election, Lead},
     facts,
     metrics::Metrics,
     notices::Notices,
@@ -78,7 +78,8 @@ async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
     });
     definitions::install(&kube).await;
     let notices = Notices::new(kube.clone(), &config.controller_name, &arguments.name);
-    let records = Arc::new(Records::new(kube.clone()));
+    let elected = Lead::new(config.leader_election);
+    let records = Arc::new(Records::new(kube.clone(), elected.clone()));
     let (outbox, inbox) = mpsc::channel(driver::QUEUE_MAX);
     let driver = Driver {
         machine: Cluster::new(config.limits(), driver::now().as_nanos()),
@@ -105,7 +106,8 @@ async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
     tracing::info!("all that the API server has is known");
     let (stop, stopped) = oneshot::channel();
     let admitting = admit(&config, kube.clone(), known, stopped);
-    let leading = lead(kube, &config, arguments, &outbox, &metrics);
+    let election = Election::new(kube, &config, arguments.name.clone(), elected);
+    let leading = lead(&election, &config, arguments, &outbox, &metrics);
     let mut admitting = std::pin::pin!(admitting);
     tokio::select! {
         ended = leading => ended?,
@@ -170,7 +172,7 @@ fn open_door(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<Door
 
 /// Waits for the lead, tells the machine, and keeps the lead until told to end.
 async fn lead(
-    kube: Client,
+    election: &Election,
     config: &Config,
     arguments: &Arguments,
     driver: &mpsc::Sender<Message>,
@@ -184,7 +186,6 @@ async fn lead(
             _ = interrupted.recv() => {}
         }
     };
-    let election = Election::new(kube, config, arguments.name.clone());
     if config.leader_election {
         tokio::select! {
             () = election.win() => {}

@@ -1,6 +1,6 @@
 //! A PodNetworking that is about to be written.
 
-use crd::{FieldError, PodNetworking};
+use crd::{FieldError, PodNetworking, keys};
 use engine::admission::{Admitted, admit_networking, deletion_warning};
 use model::podnetworking::PodNetworking as Networking;
 use serde::Deserialize;
@@ -59,7 +59,8 @@ pub(super) fn validate(request: &Request, known: &Known) -> Answer {
     let (new, old) = (&request.object, &request.old_object);
     let leaving = new.pointer("/metadata/deletionTimestamp");
     // An object from before a rule must stay deletable and labellable.
-    if new["spec"] == old["spec"] || leaving.is_some_and(|at| !at.is_null()) {
+    let same = new["spec"] == old["spec"] && warm(new) == warm(old);
+    if same || leaving.is_some_and(|at| !at.is_null()) {
         return Answer::unchanged();
     }
     match judge(request, known) {
@@ -75,6 +76,12 @@ pub(super) fn leave(request: &Request, known: &Known) -> Answer {
     Answer::allowed(Vec::new(), warning.into_iter().collect())
 }
 
+/// What it says about ENIs kept ready.
+fn warm(object: &Value) -> [&Value; 2] {
+    let annotations = &object["metadata"]["annotations"];
+    [keys::WARM_MEMBERS_PER_NODE, keys::WARM_ENIS_PER_ZONE].map(|key| &annotations[key])
+}
+
 fn judge(request: &Request, known: &Known) -> Result<Admitted, NetworkingError> {
     let new = read(&request.object)?;
     // What an older program let in and cannot be read is compared with nothing.
@@ -85,5 +92,6 @@ fn judge(request: &Request, known: &Known) -> Result<Admitted, NetworkingError> 
 
 fn read(object: &Value) -> Result<Networking, NetworkingError> {
     let stored = PodNetworking::deserialize(object)?;
+    stored.warm()?;
     Ok(Networking::try_from(&stored)?)
 }

@@ -66,6 +66,17 @@ pub fn admit_networking(
         }
         warnings.push(sentence);
     }
+    let kept = [new.warm.members_per_node, new.warm.enis_per_zone];
+    if kept.iter().flatten().any(|number| *number > 0) {
+        if new.tenure.is_fixed() {
+            return Err("ENIs can be kept ready for pods with elastic addresses only: a fixed one has an owner".into());
+        }
+        if new.attachment == EniAttachment::Own {
+            return Err(
+                "ENIs are kept ready as members of a trunk only: eniOptions.eniType is ENI".into(),
+            );
+        }
+    }
     let same = |one: &&PodNetworking| {
         one.name != new.name
             && selects(one)
