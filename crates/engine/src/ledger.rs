@@ -27,6 +27,10 @@ pub use self::{
 };
 
 /// One step of the ledger.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every change is a Put, and is gone as soon as it is written"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// Writes a row, new or over the old one.

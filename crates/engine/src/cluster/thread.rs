@@ -291,7 +291,7 @@ impl Cluster {
                     self.undo(now, &key, before);
                 }
             }
-            None => drop(self.records.remove(&key)),
+            None => self.records.remove(&key),
         }
         if let Some(thread) = self.threads.get_mut(&key) {
             thread.stale = None;
@@ -363,8 +363,8 @@ impl Cluster {
                 }
                 let before = thread.before.take();
                 match after {
-                    Some(record) => drop(self.records.insert(key.clone(), *record)),
-                    None => drop(self.records.remove(&key)),
+                    Some(record) => self.records.insert(key.clone(), *record),
+                    None => self.records.remove(&key),
                 }
                 self.tell_done(&key, before.as_ref(), &store);
             }
