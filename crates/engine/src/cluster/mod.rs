@@ -54,6 +54,8 @@ pub struct Cluster {
     nodes: BTreeMap<String, Node>,
     namespaces: BTreeMap<String, Labels>,
     records: Registry,
+    /// The last record of a name, by UID, when a write of ours ended it and the watch has not said so yet.
+    gone: BTreeMap<PodKey, String>,
     /// Records that cannot be read, with the ENIs they name if those can.
     unreadable: BTreeMap<PodKey, Option<BTreeSet<EniId>>>,
     planes: BTreeMap<String, Plane>,
@@ -90,6 +92,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             records: Registry::default(),
+            gone: BTreeMap::new(),
             unreadable: BTreeMap::new(),
             planes: BTreeMap::new(),
             threads: BTreeMap::new(),
@@ -119,7 +122,7 @@ impl Cluster {
                 Some(labels) => drop(self.namespaces.insert(name, labels)),
                 None => drop(self.namespaces.remove(&name)),
             },
-            Input::Record(key, record) => self.record_seen(now, key, record.map(|one| *one)),
+            Input::Record(key, record) => self.record_seen(key, record.map(|one| *one)),
             Input::Unreadable(key, enis, why) => self.unreadable(key, enis, why),
             Input::Networking(name, networking) => {
                 self.networking_seen(now, name, networking.map(|one| *one));

@@ -56,6 +56,13 @@ impl Orphans {
         self.list_at = Some(now.after(LIST_SOON).after(spread));
     }
 
+    /// A record names these: whoever loses its record after this is nobody's from then on.
+    pub(super) fn named(&mut self, enis: impl Iterator<Item = EniId>) {
+        for eni in enis {
+            self.suspects.remove(&eni);
+        }
+    }
+
     pub(super) fn count(&self) -> usize {
         self.suspects.len()
     }

@@ -49,6 +49,10 @@ pub(super) struct Thread {
     drawn: Vec<(EniId, SeenEni)>,
     /// Since when the watch has owed us a newer version.
     stale: Option<Timestamp>,
+    /// The record as it was before a hand changed it, until that is written.
+    back: Option<PodEni>,
+    /// The record, by UID, that the watch last said to be gone: an answer may come after that.
+    ended: Option<String>,
     failures: u32,
     not_before: Timestamp,
     wake: Option<Timestamp>,
@@ -67,6 +71,8 @@ impl Thread {
             before: None,
             drawn: Vec::new(),
             stale: None,
+            back: None,
+            ended: None,
             failures: 0,
             not_before: Timestamp::EPOCH,
             wake: None,
@@ -119,7 +125,10 @@ impl Cluster {
     /// Asks the planner about one name and does what it says, until there is nothing to be done now.
     pub(super) fn advance(&mut self, now: Timestamp, key: &PodKey) {
         if !self.records.contains_key(key) && !self.pods.contains_key(key) {
-            self.forget(key);
+            // An answer under way would be taken for the next record's.
+            if !self.threads.get(key).is_some_and(Thread::is_writing) {
+                self.forget(key);
+            }
             return;
         }
         if self.unreadable.contains_key(key) {
@@ -144,6 +153,14 @@ impl Cluster {
             return;
         }
         thread.stale = None;
+        if let Some(back) = thread.back.clone() {
+            let known = self.records.get(key).map(|known| &known.version);
+            if known == Some(&back.version) {
+                self.store(key, Store::Write(Box::new(back)));
+                return;
+            }
+            thread.back = None;
+        }
         let Plan { step, why } = self.plan(now, key);
         if let Some(thread) = self.threads.get_mut(key) {
             thread.note(now, why);
@@ -245,7 +262,9 @@ impl Cluster {
         while self.message_next <= now
             && let Some(key) = self.messages.pop_front()
         {
-            let idle = |thread: &&Thread| !thread.is_writing() && thread.stale.is_none();
+            let idle = |thread: &&Thread| {
+                !thread.is_writing() && thread.stale.is_none() && thread.back.is_none()
+            };
             let thread = self.threads.get(&key).filter(idle);
             let why = thread.and_then(|thread| Some(thread.waiting.as_ref()?.why.clone()));
             let (Some(record), Some(why)) = (self.records.get(&key), why) else {
@@ -279,19 +298,29 @@ impl Cluster {
     }
 
     /// The watch told of a record.
-    pub(super) fn record_seen(&mut self, now: Timestamp, key: PodKey, record: Option<PodEni>) {
+    pub(super) fn record_seen(&mut self, key: PodKey, record: Option<PodEni>) {
         self.unreadable.remove(&key);
+        if self.is_past(&key, record.as_ref()) {
+            return;
+        }
         let known = self.records.get(&key);
         match record {
             Some(record) if known.is_some_and(|known| older(&record, known)) => return,
             Some(record) => {
                 let before = known.filter(|known| known.uid == record.uid).cloned();
+                self.orphans.named(enis(&record));
                 self.records.insert(key.clone(), record);
                 if let Some(before) = before {
-                    self.undo(now, &key, before);
+                    self.undo(&key, before);
                 }
             }
-            None => self.records.remove(&key),
+            None => {
+                let gone = known.map(|known| known.uid.clone());
+                self.records.remove(&key);
+                if let Some(thread) = self.threads.get_mut(&key) {
+                    thread.ended = gone;
+                }
+            }
         }
         if let Some(thread) = self.threads.get_mut(&key) {
             thread.stale = None;
@@ -299,8 +328,21 @@ impl Cluster {
         self.think(key);
     }
 
+    /// Whether the watch tells of a record that a write of ours ended: it is behind, and what it says to be
+    /// gone is not the next one of the name.
+    fn is_past(&mut self, key: &PodKey, record: Option<&PodEni>) -> bool {
+        let Some(gone) = self.gone.get(key) else {
+            return false;
+        };
+        let past = record.is_none_or(|record| record.uid == *gone);
+        if record.is_none_or(|record| record.uid != *gone) {
+            self.gone.remove(key);
+        }
+        past
+    }
+
     /// Brings a record back that somebody changed by hand: what is in it is what the cloud was asked for.
-    fn undo(&mut self, now: Timestamp, key: &PodKey, before: PodEni) {
+    fn undo(&mut self, key: &PodKey, before: PodEni) {
         let (Some(thread), Some(found)) = (self.threads.get_mut(key), self.records.get(key)) else {
             return;
         };
@@ -310,11 +352,18 @@ impl Cluster {
             }
             _ => false,
         };
+        if let Some(back) = thread.back.as_mut().filter(|_| !ours)
+            && same(found, &before)
+        {
+            back.version.clone_from(&found.version);
+            return;
+        }
         if ours || found.deleting || same(found, &before) || thread.undone >= UNDONE_MAX {
             return;
         }
         thread.undone += 1;
-        let mut back = before;
+        // A second change before the first was taken back.
+        let mut back = thread.back.take().unwrap_or(before);
         back.version.clone_from(&found.version);
         (back.deleting, back.held) = (found.deleting, found.held);
         back.message =
@@ -323,12 +372,7 @@ impl Cluster {
             "a change by hand was taken back; to give its addresses up delete it ({})",
             difference(found, &back)
         );
-        if !thread.writing {
-            self.store(key, Store::Write(Box::new(back)));
-        } else {
-            // Our own write is refused for its version now, and what it was made from is what we know.
-            thread.stale = Some(now);
-        }
+        thread.back = Some(back);
         self.notice(Notice::Undone(key.clone(), why));
     }
 
@@ -362,9 +406,21 @@ impl Cluster {
                     thread.progress.born();
                 }
                 let before = thread.before.take();
+                let (known, ended) = (self.records.get(&key), thread.ended.as_ref());
                 match after {
-                    Some(record) => self.records.insert(key.clone(), *record),
-                    None => self.records.remove(&key),
+                    // The watch told of a change that came after ours, before our answer came.
+                    Some(record) if known.is_some_and(|known| older(&record, known)) => {}
+                    Some(record) if ended == Some(&record.uid) => {}
+                    Some(record) => {
+                        self.orphans.named(enis(&record));
+                        self.records.insert(key.clone(), *record);
+                    }
+                    None => {
+                        if let Some(gone) = known.map(|known| known.uid.clone()) {
+                            self.gone.insert(key.clone(), gone);
+                        }
+                        self.records.remove(&key);
+                    }
                 }
                 self.tell_done(&key, before.as_ref(), &store);
             }

@@ -59,7 +59,8 @@ pub(crate) fn choose(
             }
             Some(one) if one.full_until > now || one.described.available_addresses == 0 => {
                 obstacles.push(format!("{id} has no free address"));
-                until = earlier(until, Some(one.full_until));
+                // Past that time it is being described anew, and the answer wakes who waits.
+                until = earlier(until, Some(one.full_until).filter(|at| *at > now));
             }
             Some(one) => usable.push(one),
         }
