@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use sim::{Report, Schedule};
+use sim::{Kind, Life, Report};
 
 /// The deterministic simulator.
 #[derive(Parser)]
@@ -44,6 +44,9 @@ enum Command {
         /// Stop at the first failure.
         #[arg(long)]
         first: bool,
+        /// Only lives of this kind; by default each seed gives one of either.
+        #[arg(long, value_parser = kind)]
+        kind: Option<Kind>,
         /// Seeds to leave out.
         #[arg(long, value_delimiter = ',')]
         except: Vec<u64>,
@@ -79,6 +82,15 @@ enum Command {
         #[arg(long)]
         cold_start: bool,
     },
+    /// Trunk pods on nodes that have none of their ENIs, all at once.
+    Cold {
+        /// How many.
+        #[arg(long, default_value_t = 3000)]
+        pods: u16,
+        /// Nodes.
+        #[arg(long, default_value_t = 100)]
+        nodes: usize,
+    },
     /// Put the planted bugs in one at a time and count the seeds until each is caught.
     Planted {
         /// The workspace.
@@ -104,17 +116,19 @@ fn main() -> anyhow::Result<ExitCode> {
             save,
             no_shrink,
             first,
+            kind,
             except,
         } => {
-            let base = seed_base.unwrap_or_else(random_base);
-            Run {
+            let run = Run {
                 minutes,
                 save,
                 shrink: !no_shrink,
                 first,
                 except,
-            }
-            .seeds(base, seeds)?
+            };
+            let base = seed_base.unwrap_or_else(random_base);
+            let kinds = kind.map_or(KINDS.to_vec(), |kind| vec![kind]);
+            run.seeds(base, seeds, &kinds)?
         }
         Command::Replay { file, log } => {
             let text = text(&file)?;
@@ -126,10 +140,11 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Command::Scenarios { only, log } => {
             let only = only.unwrap_or_default();
-            let all = sim::scenario::all().into_iter();
             let mut clean = true;
-            for schedule in all.filter(|schedule| schedule.title.starts_with(&only)) {
-                clean &= replay(&schedule, log)?;
+            for life in sim::scenario::lives() {
+                if life.title().starts_with(&only) {
+                    clean &= replay(&life, log)?;
+                }
             }
             for (id, failure, needs) in sim::scenario::NOT_APPLICABLE {
                 println!("{id} {failure}: not applicable until there is {needs}");
@@ -142,6 +157,17 @@ fn main() -> anyhow::Result<ExitCode> {
             seed,
             cold_start,
         } => scale(nodes, pods, seed, cold_start)?,
+        Command::Cold { pods, nodes } => {
+            let began = Instant::now();
+            let cold = sim::region::cold(pods, nodes);
+            let seconds = began.elapsed().as_secs_f64();
+            print!("{cold}");
+            println!(
+                "{pods} pods, {nodes} nodes: {} events in {seconds:.0} s",
+                cold.events
+            );
+            cold.ratio() <= sim::region::RATIO
+        }
         Command::Planted {
             workspace,
             scratch,
@@ -156,6 +182,17 @@ fn main() -> anyhow::Result<ExitCode> {
     })
 }
 
+/// The lives of a seed, in this order.
+const KINDS: [Kind; 2] = [Kind::Nodes, Kind::Region];
+
+fn kind(text: &str) -> Result<Kind, String> {
+    match text {
+        "nodes" => Ok(Kind::Nodes),
+        "region" => Ok(Kind::Region),
+        other => Err(format!("{other} is neither nodes nor region")),
+    }
+}
+
 /// Six digits, so that it can be read aloud.
 fn random_base() -> u64 {
     let since = SystemTime::now()
@@ -168,8 +205,8 @@ fn text(file: &Path) -> anyhow::Result<String> {
     fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
 }
 
-fn read(file: &Path, text: &str) -> anyhow::Result<Schedule> {
-    serde_json::from_str(text).with_context(|| format!("{} is no schedule", file.display()))
+fn read(file: &Path, text: &str) -> anyhow::Result<Life> {
+    serde_json::from_str(text).with_context(|| format!("{} is no run", file.display()))
 }
 
 struct Run {
@@ -181,82 +218,85 @@ struct Run {
 }
 
 impl Run {
-    fn seeds(&self, base: u64, seeds: u64) -> anyhow::Result<bool> {
+    fn seeds(&self, base: u64, seeds: u64, kinds: &[Kind]) -> anyhow::Result<bool> {
         println!(
             "seeds {base} to {}, {} simulated minutes of trouble each",
             base + seeds - 1,
             self.minutes
         );
         let began = Instant::now();
-        let mut report = Report::default();
+        let mut reports: Vec<Report> = kinds.iter().copied().map(Report::of).collect();
         let (mut failed, mut run) = (0, 0);
         for seed in (base..base + seeds).filter(|seed| !self.except.contains(seed)) {
-            let schedule = sim::random(seed, self.minutes);
-            let outcome = sim::run(&schedule, false)?;
-            report.add(outcome.report);
             run += 1;
-            if let Some(violation) = outcome.violation {
-                failed += 1;
-                println!(
-                    "seed {seed} (number {run}): {}: {}",
-                    violation.oracle, violation.text
-                );
-                if self.shrink {
-                    self.keep(seed, &schedule, &violation)?;
-                }
-                if self.first {
-                    break;
-                }
+            let before = failed;
+            for report in &mut reports {
+                failed += u64::from(self.life(seed, run, report)?);
+            }
+            if self.first && failed > before {
+                break;
             }
         }
         let seconds = began.elapsed().as_secs_f64();
-        print!("{report}");
+        for report in &reports {
+            print!("{report}");
+        }
+        let events: u64 = reports.iter().map(|report| report.events).sum();
+        let minutes: u64 = reports.iter().map(|report| report.minutes).sum();
         println!(
-            "{run} seeds ({:.0} a second), {} events ({:.0} a second), {} simulated hours, {failed} failed; base {base}",
+            "{run} seeds ({:.0} a second), {} lives, {events} events ({:.0} a second), {} simulated hours, {failed} failed; base {base}",
             run as f64 / seconds,
-            report.events,
-            report.events as f64 / seconds,
-            report.minutes / 60,
+            run * kinds.len() as u64,
+            events as f64 / seconds,
+            minutes / 60,
         );
         Ok(failed == 0)
     }
 
-    fn keep(
-        &self,
-        seed: u64,
-        schedule: &Schedule,
-        violation: &sim::Violation,
-    ) -> anyhow::Result<()> {
-        let mut small = sim::shrink(schedule, violation.oracle);
-        small.title = format!("seed {seed}: {}", violation.oracle);
-        small.known = Some(violation.oracle.to_owned());
+    /// Runs one life of a seed, the seed with this number; true when it failed.
+    fn life(&self, seed: u64, number: u64, report: &mut Report) -> anyhow::Result<bool> {
+        let life = Life::random(report.kind, seed, self.minutes);
+        let outcome = life.run(false)?;
+        report.add(outcome.report);
+        let Some(violation) = outcome.violation else {
+            return Ok(false);
+        };
+        println!(
+            "seed {seed} (number {number}): {}: {}",
+            violation.oracle, violation.text
+        );
+        if self.shrink {
+            self.keep(seed, &life, &violation)?;
+        }
+        Ok(true)
+    }
+
+    fn keep(&self, seed: u64, life: &Life, violation: &sim::Violation) -> anyhow::Result<()> {
+        let oracle = violation.oracle;
+        let small = sim::shrink(life, oracle).kept(format!("seed {seed}: {oracle}"), oracle);
         fs::create_dir_all(&self.save)
             .with_context(|| format!("making {}", self.save.display()))?;
-        let file = self.save.join(format!("seed-{seed}.json"));
+        let kind = life.kind();
+        let file = self.save.join(format!("{kind}-seed-{seed}.json"));
         fs::write(&file, serde_json::to_string_pretty(&small)? + "\n")
             .with_context(|| format!("writing {}", file.display()))?;
         println!(
             "  {} of {} steps are enough: {}",
-            small.steps.len(),
-            schedule.steps.len(),
+            small.steps(),
+            life.steps(),
             file.display()
         );
         Ok(())
     }
 }
 
-fn replay(schedule: &Schedule, log: bool) -> anyhow::Result<bool> {
-    let outcome = sim::run(schedule, log)?;
+fn replay(life: &Life, log: bool) -> anyhow::Result<bool> {
+    let outcome = life.run(log)?;
     print!("{}", outcome.log);
+    let title = life.title();
     match &outcome.violation {
-        None => println!(
-            "{}: holds ({} events)",
-            schedule.title, outcome.report.events
-        ),
-        Some(found) => println!(
-            "{}: FAILS: {}: {}",
-            schedule.title, found.oracle, found.text
-        ),
+        None => println!("{title}: holds ({} events)", outcome.report.events),
+        Some(found) => println!("{title}: FAILS: {}: {}", found.oracle, found.text),
     }
     Ok(outcome.violation.is_none())
 }

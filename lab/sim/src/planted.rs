@@ -119,7 +119,8 @@ fn plant(
     };
     apply("--forward")?;
     let except = known.join(",");
-    let mut arguments = vec!["--first", "--no-shrink"];
+    let kind = kind(&patch)?;
+    let mut arguments = vec!["--first", "--no-shrink", "--kind", kind];
     if !known.is_empty() {
         arguments.extend(["--except", &except]);
     }
@@ -136,6 +137,18 @@ fn plant(
         Some((number.parse().ok()?, rest.split(": ").next()?.to_owned()))
     });
     Ok(found)
+}
+
+/// Which lives a bug shows in: those of a region if it is nowhere but in the control plane's decisions.
+fn kind(patch: &Path) -> anyhow::Result<&'static str> {
+    const OF_A_REGION: [&str; 2] = [
+        "+++ b/crates/engine/src/cluster/",
+        "+++ b/crates/engine/src/podeni/",
+    ];
+    let text = fs::read_to_string(patch).with_context(|| format!("reading {}", patch.display()))?;
+    let mut files = text.lines().filter(|line| line.starts_with("+++ "));
+    let theirs = |line: &str| OF_A_REGION.iter().any(|start| line.starts_with(start));
+    Ok(if files.all(theirs) { "region" } else { "nodes" })
 }
 
 fn build_and_run(

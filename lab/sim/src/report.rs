@@ -9,7 +9,7 @@ use std::{
 use engine::node::{Action, CloudCall, Input, Notice, Reply};
 use model::Timestamp;
 
-use crate::world::START;
+use crate::{region::names, world::START};
 
 /// Every input of the node machine, by name.
 const INPUTS: [&str; 20] = [
@@ -63,9 +63,30 @@ const ACTIONS: [&str; 25] = [
     "Notice",
 ];
 
+/// What kind of world figures are about.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nodes, their agents and their kubelets.
+    #[default]
+    Nodes,
+    /// A region and its control plane.
+    Region,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Nodes => "nodes",
+            Kind::Region => "region",
+        })
+    }
+}
+
 /// Figures, of one run or of many together.
 #[derive(Debug, Default, Clone)]
 pub struct Report {
+    /// Of what.
+    pub kind: Kind,
     /// Events.
     pub events: u64,
     /// Simulated minutes.
@@ -93,6 +114,14 @@ pub struct Report {
 }
 
 impl Report {
+    /// No figures yet.
+    pub fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn fault(&mut self, kind: &'static str) {
         *self.faults.entry(kind).or_default() += 1;
     }
@@ -202,13 +231,17 @@ impl Report {
 
     /// Inputs and actions that no run reached.
     pub fn unreached(&self) -> BTreeSet<&'static str> {
-        let inputs = INPUTS
-            .into_iter()
-            .filter(|name| !self.inputs.contains_key(name));
-        let actions = ACTIONS
-            .into_iter()
-            .filter(|name| !self.actions.contains_key(name));
-        inputs.chain(actions).collect()
+        let (inputs, actions) = match self.kind {
+            Kind::Nodes => (&INPUTS[..], &ACTIONS[..]),
+            Kind::Region => (&names::INPUTS[..], &names::ACTIONS[..]),
+        };
+        let inputs = inputs
+            .iter()
+            .filter(|name| !self.inputs.contains_key(*name));
+        let actions = actions
+            .iter()
+            .filter(|name| !self.actions.contains_key(*name));
+        inputs.chain(actions).copied().collect()
     }
 
     /// The time within which that part in a hundred of the pods got their address.
@@ -230,13 +263,23 @@ impl fmt::Display for Report {
         let owned = |map: &BTreeMap<&'static str, u64>| {
             map.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect()
         };
-        table(f, "faults", owned(&self.faults))?;
-        table(f, "inputs of the node machine", owned(&self.inputs))?;
-        table(f, "actions of the node machine", owned(&self.actions))?;
+        table(
+            f,
+            &format!("faults in lives of {}", self.kind),
+            owned(&self.faults),
+        )?;
+        let whose = match self.kind {
+            Kind::Nodes => "the node machine",
+            Kind::Region => "the control plane's machine",
+        };
+        table(f, &format!("inputs of {whose}"), owned(&self.inputs))?;
+        table(f, &format!("actions of {whose}"), owned(&self.actions))?;
         let pairs =
             |map: &BTreeMap<String, u64>| map.iter().map(|(k, v)| (k.clone(), *v)).collect();
         table(f, "notices", pairs(&self.notices))?;
-        table(f, "ADDs refused", pairs(&self.refusals))?;
+        if self.kind == Kind::Nodes {
+            table(f, "ADDs refused", pairs(&self.refusals))?;
+        }
         table(f, "calls that reached the cloud", owned(&self.calls))?;
         let unreached: Vec<_> = self.unreached().into_iter().collect();
         writeln!(
@@ -250,7 +293,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{} pods started: p50 {:?}, p99 {:?}; most calls of a node in an hour at rest: {}",
+            "{} pods started: p50 {:?}, p99 {:?}; most calls in an hour at rest: {}",
             self.starts.len(),
             self.start(50),
             self.start(99),

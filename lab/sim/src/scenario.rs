@@ -6,18 +6,21 @@ mod exhaustion;
 use cloudsim::CallFault;
 use engine::node::ExhaustionKind;
 
-use crate::schedule::{AddQuirk, CrashPoint, DelQuirk, Fate, Planned, Schedule, Setup, Step};
+use crate::{
+    life::Life,
+    region,
+    schedule::{AddQuirk, CrashPoint, DelQuirk, Fate, Planned, Schedule, Setup, Step},
+};
 
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
 
 /// Failures whose part does not exist yet, and what has to exist first.
-pub const NOT_APPLICABLE: [(&str, &str, &str); 5] = [
-    ("F12b", "a failed delete keeps a VLAN id taken", "trunks"),
+pub const NOT_APPLICABLE: [(&str, &str, &str); 3] = [
     (
         "F14",
         "two writers of one node object",
-        "the control plane and its node objects",
+        "a control plane that writes node objects",
     ),
     (
         "F17",
@@ -25,16 +28,17 @@ pub const NOT_APPLICABLE: [(&str, &str, &str); 5] = [
         "a second format; the agent's store has the tests",
     ),
     (
-        "F21",
-        "a pod with a fixed address is moved back and forth",
-        "fixed addresses",
-    ),
-    (
         "F23",
         "the agent cannot restart on a full node",
         "a scheduler; the agent needs no pod address",
     ),
 ];
+
+/// All of them, of both kinds.
+pub fn lives() -> Vec<Life> {
+    let region = region::scenario::all().into_iter().map(Life::Region);
+    all().into_iter().map(Life::Nodes).chain(region).collect()
+}
 
 fn scenario(id: &str, failure: &str, setup: Setup, steps: Vec<(u64, Step)>) -> Schedule {
     let mut steps: Vec<Planned> = steps
@@ -89,7 +93,7 @@ fn calls(action: &str, times: u8, how: CallFault) -> Step {
 }
 
 /// All scenarios, in the order of the list.
-pub fn all() -> Vec<Schedule> {
+fn all() -> Vec<Schedule> {
     let mut list = sandboxes();
     list.extend(views());
     list.extend(absence());

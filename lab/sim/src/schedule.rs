@@ -5,15 +5,15 @@ use cloudsim::CallFault;
 use engine::node::ExhaustionKind;
 use serde::{Deserialize, Serialize};
 
-/// A run.
+/// A run of a world of this setup, in which such steps happen; by default one of nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Schedule {
+pub struct Schedule<S = Setup, T = Step> {
     /// What it is about; for a saved failure, what went wrong.
     pub title: String,
     /// The world before the first step.
-    pub setup: Setup,
+    pub setup: S,
     /// The steps, in order of time.
-    pub steps: Vec<Planned>,
+    pub steps: Vec<Planned<T>>,
     /// The oracle that this run trips today, for a defect that is known and not mended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known: Option<String>,
@@ -82,12 +82,12 @@ impl Default for Setup {
 
 /// A step and its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Planned {
+pub struct Planned<T = Step> {
     /// Milliseconds after the start.
     pub at: u64,
     /// The step.
     #[serde(flatten)]
-    pub step: Step,
+    pub step: T,
 }
 
 /// How an ADD goes wrong between kubelet and runtime.

@@ -1,11 +1,7 @@
 //! The world of a run: one queue of events in order of time, the cloud, the nodes, and whoever
 //! watches. Nothing happens outside the queue, and every latency comes from the seed.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use cloudsim::Effect;
 use engine::{
@@ -21,6 +17,7 @@ use crate::{
     node::SimNode,
     oracle::{Oracle, Violation},
     plan::ENOUGH_PREFIXES,
+    queue::{Log, Queue},
     report::Report,
     rest::Rest,
     runtime::Later,
@@ -113,8 +110,7 @@ pub struct Outcome {
 pub(crate) struct World {
     pub(crate) schedule: Schedule,
     pub(crate) now: Timestamp,
-    queue: BTreeMap<(Timestamp, u64), Event>,
-    sequence: u64,
+    queue: Queue<Event>,
     pub(crate) dice: Chance,
     pub(crate) cloud: Cloud,
     pub(crate) nodes: Vec<SimNode>,
@@ -123,7 +119,7 @@ pub(crate) struct World {
     /// Nothing reaches the cloud before.
     pub(crate) outage: Timestamp,
     region_at: Option<Timestamp>,
-    log: Option<String>,
+    log: Log,
     /// Whether the ledger is looked at after every event; off where only the scale matters.
     pub(crate) thorough: bool,
     /// There is nothing more to see.
@@ -135,8 +131,7 @@ impl World {
         let setup = schedule.setup.clone();
         let mut world = Self {
             now: START,
-            queue: BTreeMap::new(),
-            sequence: schedule.steps.len() as u64,
+            queue: Queue::new(),
             dice: Chance::new(setup.seed),
             cloud: Cloud::new(&setup)?,
             nodes: Vec::new(),
@@ -144,11 +139,16 @@ impl World {
             report: Report::default(),
             outage: START,
             region_at: None,
-            log: log.then(String::new),
+            log: Log::new(log),
             thorough: true,
             finished: false,
             schedule,
         };
+        // First, so that of one time a step comes before all else.
+        for (index, step) in world.schedule.steps.iter().enumerate() {
+            let at = START.after(Duration::from_millis(step.at));
+            world.queue.push(at, Event::Step(index));
+        }
         for number in 0..setup.nodes {
             let node = SimNode::new(&setup, number, &mut world.cloud, START)?;
             for _ in 0..setup.foreign {
@@ -160,10 +160,6 @@ impl World {
                 START.after(Duration::from_millis(10)),
                 Event::Start(number, 0),
             );
-        }
-        for (index, step) in world.schedule.steps.iter().enumerate() {
-            let at = START.after(Duration::from_millis(step.at));
-            world.queue.insert((at, index as u64), Event::Step(index));
         }
         let calm = START.after(Duration::from_secs(setup.length));
         world.push(calm, Event::Calm);
@@ -194,7 +190,7 @@ impl World {
         self.sum_up();
         Outcome {
             violation: self.oracle.violation,
-            log: self.log.unwrap_or_default(),
+            log: self.log.text(),
             report: self.report,
         }
     }
@@ -208,7 +204,7 @@ impl World {
 
     /// Carries out the next event, if there is one.
     pub(crate) fn step(&mut self) -> bool {
-        let Some(((at, _), event)) = self.queue.pop_first() else {
+        let Some((at, event)) = self.queue.pop() else {
             return false;
         };
         self.now = at;
@@ -218,8 +214,7 @@ impl World {
     }
 
     pub(crate) fn push(&mut self, at: Timestamp, event: Event) {
-        self.sequence += 1;
-        self.queue.insert((at.max(self.now), self.sequence), event);
+        self.queue.push(at.max(self.now), event);
     }
 
     pub(crate) fn after(&mut self, delay: Duration, event: Event) {
@@ -233,17 +228,7 @@ impl World {
     }
 
     pub(crate) fn log(&mut self, line: impl FnOnce() -> String) {
-        if let Some(log) = &mut self.log {
-            let micros = self.now.since(START).as_micros();
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                log,
-                "{:>5}.{:06} {}",
-                micros / 1_000_000,
-                micros % 1_000_000,
-                line()
-            );
-        }
+        self.log.line(self.now, line);
     }
 
     fn dispatch(&mut self, event: Event) {

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use sim::Schedule;
+use sim::{Kind, Life};
 
 fn text(violation: &sim::Violation) -> String {
     format!("{}: {}", violation.oracle, violation.text)
@@ -11,15 +11,15 @@ fn text(violation: &sim::Violation) -> String {
 
 #[test]
 fn a_schedule_is_the_same_run_to_the_byte() {
-    for seed in [3, 11] {
-        let schedule = sim::random(seed, 10);
-        let log = || sim::run(&schedule, true).unwrap().log;
+    for (kind, seed) in [(Kind::Nodes, 3), (Kind::Nodes, 11), (Kind::Region, 4)] {
+        let life = Life::random(kind, seed, 10);
+        let log = || life.run(true).unwrap().log;
         let (one, two) = (log(), log());
         assert!(one.lines().count() > 100, "the log says what happened");
         assert!(one == two, "seed {seed}");
-        let written = serde_json::to_string(&schedule).unwrap();
-        let read: Schedule = serde_json::from_str(&written).unwrap();
-        assert_eq!(read, schedule, "a schedule survives its file");
+        let written = serde_json::to_string(&life).unwrap();
+        let read: Life = serde_json::from_str(&written).unwrap();
+        assert_eq!(read, life, "a schedule survives its file");
     }
 }
 
@@ -40,23 +40,38 @@ fn the_corpus_ends_as_it_says() {
     files.sort();
     assert!(!files.is_empty());
     for file in files {
-        let schedule: Schedule = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-        let outcome = sim::run(&schedule, false).unwrap();
-        let found = outcome
-            .violation
-            .as_ref()
-            .map(|violation| violation.oracle.to_owned());
-        let words = outcome.violation.as_ref().map(text);
-        assert_eq!(found, schedule.known, "{}: {words:?}", file.display());
+        let life: Life = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        let found = life.run(false).unwrap().violation;
+        let words = found.as_ref().map(text);
+        let found = found.map(|violation| violation.oracle);
+        assert_eq!(found, life.known(), "{}: {words:?}", file.display());
     }
 }
 
 #[test]
 fn the_named_scenarios_hold() {
-    for schedule in sim::scenario::all() {
-        let found = sim::run(&schedule, false).unwrap().violation;
-        assert_eq!(found.as_ref().map(text), None, "{}", schedule.title);
+    for life in sim::scenario::lives() {
+        let found = life.run(false).unwrap().violation;
+        assert_eq!(found.as_ref().map(text), None, "{}", life.title());
     }
+}
+
+/// Lives of a region whose schedule is drawn: every pod is served and nothing leaks, whatever goes wrong.
+#[test]
+fn a_region_comes_to_rest() {
+    for seed in 1..=150 {
+        let found = Life::random(Kind::Region, seed, 20).run(false).unwrap();
+        assert_eq!(found.violation.as_ref().map(text), None, "seed {seed}");
+    }
+}
+
+/// 3,000 trunk pods at once on 100 nodes: within a tenth of what the cloud's windows allow.
+#[test]
+fn three_thousand_cold_pods_take_what_the_windows_allow() {
+    let cold = sim::region::cold(3_000, 100);
+    assert!(cold.ratio() <= sim::region::RATIO, "{cold}");
+    let alone = sim::region::cold(1, 1);
+    assert!(alone.took <= alone.alone.mul_f64(1.25), "{alone}");
 }
 
 #[test]
@@ -80,13 +95,14 @@ fn what_fails_is_cut_down_to_what_is_needed() {
     });
     schedule.steps.sort_by_key(|planned| planned.at);
     schedule.setup.calls_a_minute = 1;
-    let outcome = sim::run(&schedule, false).unwrap();
+    let life = Life::Nodes(schedule);
+    let outcome = life.run(false).unwrap();
     let oracle = outcome
         .violation
         .expect("one call a minute is not enough")
         .oracle;
-    let small = sim::shrink(&schedule, oracle);
-    assert!(small.steps.len() < schedule.steps.len());
-    let again = sim::run(&small, false).unwrap().violation;
+    let small = sim::shrink(&life, oracle);
+    assert!(small.steps() < life.steps());
+    let again = small.run(false).unwrap().violation;
     assert_eq!(again.map(|violation| violation.oracle), Some(oracle));
 }
