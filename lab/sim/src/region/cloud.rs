@@ -222,7 +222,7 @@ impl Cloud {
         self.made += 1;
         let [high, low] = self.made.to_be_bytes();
         let id = EniId::new(format!("eni-{}", self.made)).expect("a literal id");
-        let promised = create.addresses.v4.map(IpAddr::from);
+        let promised = create.addresses.v4;
         let address = promised.unwrap_or(IpAddr::from([10, 0, high, low]));
         if promised.is_some() && self.enis.values().any(|eni| eni.address == address) {
             return Err(FaultClass::Invalid);
