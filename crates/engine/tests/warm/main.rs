@@ -141,7 +141,7 @@ fn of_two_records_that_name_one_eni_the_bound_one_keeps_it() {
             allocation.addresses.v4 = stray.primary_address();
             record.key = pod_name(at);
             record.uid = format!("by-hand-{at}");
-            record.version = format!("{}", 1_000_000 + at);
+            record.version = world.next_version();
             record.pod = world.pods[&record.key].uid.clone();
             record.phase = Phase::Initial;
             record.attached.clear();

@@ -365,9 +365,14 @@ impl World {
         Input::Listed(op, Ok(all.filter(there).collect()))
     }
 
-    fn store(&mut self, key: &PodKey, store: Store) -> Result<Option<Box<PodEni>>, WriteFault> {
+    /// The version the API server would give to what is written now.
+    pub(crate) fn next_version(&mut self) -> String {
         self.serial += 1;
-        let version = self.serial.to_string();
+        self.serial.to_string()
+    }
+
+    fn store(&mut self, key: &PodKey, store: Store) -> Result<Option<Box<PodEni>>, WriteFault> {
+        let version = self.next_version();
         match (store, self.records.get_mut(key)) {
             (Store::Create(record), None) => {
                 let uid = format!("record-{version}");
