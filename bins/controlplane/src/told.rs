@@ -10,7 +10,10 @@ use engine::{
     cluster::{ClusterPod, Input},
     podeni::{Node as MachineNode, Pod as MachinePod},
 };
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::{
+    api::core::v1::{Node, Pod},
+    apimachinery::pkg::api::resource::Quantity,
+};
 use model::{EniId, InstanceId, PodKey, PodUid, ZoneId};
 
 use crate::watch::Name;
@@ -96,11 +99,11 @@ fn instance(node: &Node, name: String) -> Option<MachineNode> {
     let zone = labels.get(keys::ZONE).or_else(|| labels.get(ZONE_BEFORE))?;
     let trunk = node.metadata.annotations.as_ref();
     let trunk = trunk.and_then(|all| all.get(keys::TRUNK_ON));
-    let allocatable = node
-        .status
-        .as_ref()
-        .and_then(|one| one.allocatable.as_ref());
-    let members = allocatable.and_then(|all| all.get(keys::MEMBER_ENI));
+    let status = node.status.as_ref();
+    let of = |all: Option<&BTreeMap<String, Quantity>>| all?.get(keys::MEMBER_ENI).cloned();
+    // A kubelet makes the one of the other, if there is a kubelet.
+    let allocatable = status.and_then(|one| of(one.allocatable.as_ref()));
+    let members = allocatable.or_else(|| status.and_then(|one| of(one.capacity.as_ref())));
     Some(MachineNode {
         name,
         instance: InstanceId::new(instance).ok()?,
