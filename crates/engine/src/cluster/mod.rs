@@ -54,8 +54,8 @@ pub struct Cluster {
     nodes: BTreeMap<String, Node>,
     namespaces: BTreeMap<String, Labels>,
     records: Registry,
-    /// The last record of a name, by UID, when a write of ours ended it and the watch has not said so yet.
-    gone: BTreeMap<PodKey, String>,
+    /// Records of a name, by UID, that writes of ours ended one after the other and the watch has not told of.
+    gone: BTreeMap<PodKey, VecDeque<String>>,
     /// Records that cannot be read, with the ENIs they name if those can.
     unreadable: BTreeMap<PodKey, Option<BTreeSet<EniId>>>,
     planes: BTreeMap<String, Plane>,

@@ -331,11 +331,14 @@ impl Cluster {
     /// Whether the watch tells of a record that a write of ours ended: it is behind, and what it says to be
     /// gone is not the next one of the name.
     fn is_past(&mut self, key: &PodKey, record: Option<&PodEni>) -> bool {
-        let Some(gone) = self.gone.get(key) else {
+        let Some(gone) = self.gone.get_mut(key) else {
             return false;
         };
-        let past = record.is_none_or(|record| record.uid == *gone);
-        if record.is_none_or(|record| record.uid != *gone) {
+        let past = match record {
+            Some(record) => gone.contains(&record.uid),
+            None => gone.pop_front().is_some(),
+        };
+        if !past || gone.is_empty() {
             self.gone.remove(key);
         }
         past
@@ -417,7 +420,7 @@ impl Cluster {
                     }
                     None => {
                         if let Some(gone) = known.map(|known| known.uid.clone()) {
-                            self.gone.insert(key.clone(), gone);
+                            self.gone.entry(key.clone()).or_default().push_back(gone);
                         }
                         self.records.remove(&key);
                     }

@@ -97,7 +97,7 @@ impl World {
                 let refused = fault(FaultClass::Throttled, "refused");
                 (failed(&action, refused), 0)
             }
-            Some(Fate::AnswerLost) => {
+            Some(Fate::AnswerLost | Fate::LostThenRefused) => {
                 let lost = failed(&action, unknown);
                 self.written_by(life, &action);
                 self.carry_out(action, None);

@@ -138,12 +138,9 @@ impl Oracle {
 
     fn says(&mut self, notice: &Notice) {
         match notice {
-            Notice::Undone(key, why) => {
-                let known = self.known.get(key);
-                if known.is_none_or(|known| !self.others.contains_key(&known.uid)) {
-                    let text = format!("{key}: {why}");
-                    self.fail("what is taken back was changed by hand", text);
-                }
+            Notice::Undone(key, why) if !self.others.contains_key(key) => {
+                let text = format!("{key}: {why}");
+                self.fail("what is taken back was changed by hand", text);
             }
             // Its record was written before it was asked for, and goes after it.
             Notice::Collected(eni) if !self.torn => {

@@ -4,7 +4,7 @@
 //! What it does and wants is judged in `judge`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
     time::Duration,
 };
@@ -32,7 +32,7 @@ pub(super) struct Oracle {
     /// The records as the machine was told they are.
     pub(super) known: BTreeMap<PodKey, PodEni>,
     /// Records that a write ended and of whose end the watch has not told: it is behind.
-    ended: BTreeMap<PodKey, String>,
+    ended: BTreeMap<PodKey, VecDeque<String>>,
     /// Records the watch said to be gone, by UID: an answer may come after that.
     past: BTreeSet<String>,
     /// ENIs that no known record names, and since when.
@@ -46,8 +46,8 @@ pub(super) struct Oracle {
     promised: BTreeMap<(String, InterfaceName), DualStack<IpAddr>>,
     /// Since when nobody uses the ENIs of a name that were once used.
     unused: BTreeMap<PodKey, Timestamp>,
-    /// Records changed by another hand than this life's, how often.
-    pub(super) others: BTreeMap<String, u32>,
+    /// Names whose records another hand than this life's changed, how often.
+    pub(super) others: BTreeMap<PodKey, u32>,
     /// Changes by hand that the machine was told of and has to take back.
     owed: BTreeMap<PodKey, String>,
     /// Whether a record was ever torn out.
@@ -103,11 +103,12 @@ impl Oracle {
     }
 
     fn record_told(&mut self, key: &PodKey, record: Option<&PodEni>, watched: bool) {
-        let ended = self.ended.get(key);
-        let past = |record: &PodEni| ended == Some(&record.uid);
-        if watched && ended.is_some() {
-            let behind = record.is_none_or(past);
-            if !record.is_some_and(past) {
+        if let Some(ended) = self.ended.get_mut(key).filter(|_| watched) {
+            let behind = match record {
+                Some(record) => ended.contains(&record.uid),
+                None => ended.pop_front().is_some(),
+            };
+            if !behind || ended.is_empty() {
                 self.ended.remove(key);
             }
             if behind {
@@ -117,7 +118,11 @@ impl Oracle {
         let Some(record) = record else {
             match self.known.remove(key) {
                 Some(known) if watched => drop(self.past.insert(known.uid)),
-                Some(known) => drop(self.ended.insert(key.clone(), known.uid)),
+                Some(known) => self
+                    .ended
+                    .entry(key.clone())
+                    .or_default()
+                    .push_back(known.uid),
                 None => {}
             }
             self.owed.remove(key);
@@ -132,7 +137,7 @@ impl Oracle {
             return;
         }
         let edited = before.is_some_and(World::as_asked) && !World::as_asked(record);
-        let often = self.others.get(&record.uid).copied().unwrap_or_default();
+        let often = self.others.get(key).copied().unwrap_or_default();
         if watched && edited && !record.deleting && often <= TAKEN_BACK {
             self.owed.insert(key.clone(), record.uid.clone());
         }
@@ -165,7 +170,7 @@ impl Oracle {
     /// Another hand than this life's changed a record.
     pub(super) fn other_hand(&mut self, record: Option<&PodEni>) {
         if let Some(record) = record {
-            *self.others.entry(record.uid.clone()).or_default() += 1;
+            *self.others.entry(record.key.clone()).or_default() += 1;
         }
     }
 

@@ -100,7 +100,12 @@ fn trouble(kind: u64, pod: u16, chance: &mut Chance) -> Step {
         6 => fate(&calls, Fate::Refused, 3, chance),
         7 => match chance.below(3) {
             0 => fate(&calls, Fate::NeverSent, 3, chance),
-            1 => fate(&calls, Fate::AnswerLost, 3, chance),
+            1 => match fate(&calls, Fate::AnswerLost, 3, chance) {
+                Step::Fate(Target::Create, 1, _) => {
+                    Step::Fate(Target::Create, 1, Fate::LostThenRefused)
+                }
+                lost => lost,
+            },
             _ => {
                 let late = Fate::AnswerLate(delay(chance));
                 fate(&calls, late, 2, chance)

@@ -59,6 +59,8 @@ pub enum Fate {
     NeverSent,
     /// It is carried out, and the answer is lost.
     AnswerLost,
+    /// The same, and the call is refused when it is made again.
+    LostThenRefused,
     /// The answer comes that many milliseconds late.
     AnswerLate(u64),
     /// The answer lacks the ENIs of pods, or the vSwitches.
@@ -128,7 +130,7 @@ impl Step {
             Step::Crash => "controller crash",
             Step::Fate(_, _, Fate::Refused) => "call refused",
             Step::Fate(_, _, Fate::NeverSent) => "call lost",
-            Step::Fate(_, _, Fate::AnswerLost) => "answer lost",
+            Step::Fate(_, _, Fate::AnswerLost | Fate::LostThenRefused) => "answer lost",
             Step::Fate(_, _, Fate::AnswerLate(_)) => "answer late",
             Step::Fate(_, _, Fate::Short) => "short answer",
             Step::Fate(_, _, Fate::Empty) => "empty answer",

@@ -43,6 +43,9 @@ pub(super) enum Event {
     Look,
 }
 
+/// Refusals that follow a lost answer where they do: the waits between them leave a pod time to go.
+const REFUSALS: usize = 3;
+
 /// What the watch tells of: each in its own order.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Stream {
@@ -307,6 +310,10 @@ impl World {
         let target = target(&action);
         let armed = self.fates.iter().position(|(about, _)| *about == target);
         let fate = armed.map(|at| self.fates.remove(at).1);
+        if fate == Some(Fate::LostThenRefused) {
+            let refusals = [(target, Fate::Refused); REFUSALS];
+            self.fates.extend(refusals);
+        }
         let there = self.pace.there(target, &mut self.dice);
         self.after(there, Event::Arrive(self.life, Box::new(action), fate));
     }
