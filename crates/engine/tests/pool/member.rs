@@ -6,12 +6,12 @@ use engine::{
     node::{Notice, PodState},
 };
 use model::{
-    DualStack, EniId, Family, InstanceId, InterfaceName, PodUid,
-    podeni::{Attached, Phase, PodEni},
+    EniId, InstanceId, InterfaceName, PodUid,
+    podeni::{Phase, PodEni},
     podnetworking::EniAttachment,
 };
 
-use crate::world::{FIRST_TRUNK, Step, World};
+use crate::world::{FIRST_TRUNK, Step, World, member::second};
 
 const POD: u8 = FIRST_TRUNK;
 
@@ -41,20 +41,6 @@ fn change(world: &mut World, change: impl FnOnce(&mut PodEni)) {
     change(&mut record);
     world.write_record(POD, Some(record));
     world.settle();
-}
-
-/// A second interface beside eth0: eth1, 10.9.1.24 under VLAN 224, the way to 10.8.0.0/16.
-fn second(record: &mut PodEni) {
-    let mut second = record.allocations[0].clone();
-    second.interface = InterfaceName::new("eth1").unwrap();
-    second.addresses = DualStack::only(Family::V4, "10.9.1.24".parse().unwrap());
-    second.routes = vec!["10.8.0.0/16".parse().unwrap()];
-    second.default_route = false;
-    let eni = second.eni.as_mut().unwrap();
-    eni.id = EniId::new("eni-n24").unwrap();
-    let vlan = Some(224);
-    record.attached.insert(eni.id.clone(), Attached { vlan });
-    record.allocations.push(second);
 }
 
 fn lost(world: &World) -> Vec<String> {
@@ -328,7 +314,6 @@ fn no_interface_is_set_up_while_one_of_its_addresses_is_anothers() {
     let other = POD + 1;
     world.step(Step::Bind(other));
     let mut record = world.record(other);
-    second(&mut record);
     record.allocations[1].addresses = world.record(POD).allocations[0].addresses;
     world.write_record(other, Some(record));
     world.step(Step::Add(other));

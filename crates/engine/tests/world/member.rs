@@ -1,6 +1,9 @@
 //! PodENIs as a control plane writes them.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use engine::node::Config;
 use model::{
@@ -11,8 +14,35 @@ use model::{
 
 use super::pod_key;
 
-/// The record of `pod` with `uid`, bound to `trunk` of the configured instance.
+/// The record of `pod` with `uid`, bound to `trunk` of the configured instance. Pods with an odd number
+/// have two interfaces.
 pub(crate) fn record(pod: u8, uid: PodUid, config: &Config, trunk: EniId) -> PodEni {
+    let mut record = with_one(pod, uid, config, trunk);
+    if !pod.is_multiple_of(2) {
+        second(&mut record);
+    }
+    record
+}
+
+/// Gives a record eth1 beside eth0: the next /24, a VLAN a hundred higher, the way to 10.8.0.0/16.
+pub(crate) fn second(record: &mut PodEni) {
+    let mut second = record.allocations[0].clone();
+    second.interface = InterfaceName::new("eth1").unwrap();
+    let Some(IpAddr::V4(first)) = second.addresses.v4 else {
+        panic!("these pods have IPv4 addresses");
+    };
+    let next = Ipv4Addr::from(u32::from(first) + 256);
+    second.addresses = DualStack::only(Family::V4, next.into());
+    second.routes = vec!["10.8.0.0/16".parse().unwrap()];
+    second.default_route = false;
+    let eni = second.eni.as_mut().unwrap();
+    let vlan = record.attached[&eni.id].vlan.map(|vlan| vlan + 100);
+    eni.id = EniId::new(eni.id.as_str().replace("eni-m", "eni-n")).unwrap();
+    record.attached.insert(eni.id.clone(), Attached { vlan });
+    record.allocations.push(second);
+}
+
+fn with_one(pod: u8, uid: PodUid, config: &Config, trunk: EniId) -> PodEni {
     let eni = EniId::new(format!("eni-m{pod}")).unwrap();
     let address = Ipv4Addr::new(10, 9, 0, pod).into();
     PodEni {
