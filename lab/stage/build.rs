@@ -6,6 +6,7 @@ use std::process::ExitCode;
 mod clang;
 
 fn main() -> ExitCode {
+    println!("cargo::rerun-if-changed=bpf/groups.bpf.h");
     clang::compile_all(&[
         ("bpf/fabric.bpf.c", "fabric.bpf.o"),
         ("tests/fabric/tagger.bpf.c", "tagger.bpf.o"),

@@ -4,7 +4,9 @@ mod addresses;
 mod attach;
 mod create;
 mod describe;
+mod groups;
 mod modify;
+mod rules;
 mod types;
 mod vswitches;
 
@@ -79,7 +81,16 @@ const fn act(action: &'static str, serve: Serve) -> Call {
     }
 }
 
-const CALLS: [Call; 10] = [
+const fn list(product: Product, action: &'static str, empty: Empty, serve: Serve) -> Call {
+    Call {
+        product,
+        action,
+        lists: Some(empty),
+        serve,
+    }
+}
+
+const CALLS: [Call; 19] = [
     act("CreateNetworkInterface", create::create),
     act("AttachNetworkInterface", attach::attach),
     act("DetachNetworkInterface", attach::detach),
@@ -87,24 +98,38 @@ const CALLS: [Call; 10] = [
     act("AssignPrivateIpAddresses", addresses::assign),
     act("UnassignPrivateIpAddresses", addresses::unassign),
     act("ModifyNetworkInterfaceAttribute", modify::modify),
-    Call {
-        product: Product::Ecs,
-        action: "DescribeNetworkInterfaces",
-        lists: Some(describe::empty),
-        serve: describe::describe,
-    },
-    Call {
-        product: Product::Ecs,
-        action: "DescribeInstanceTypes",
-        lists: Some(types::empty),
-        serve: types::describe,
-    },
-    Call {
-        product: Product::Vpc,
-        action: "DescribeVSwitches",
-        lists: Some(vswitches::empty),
-        serve: vswitches::describe,
-    },
+    act("CreateSecurityGroup", groups::create),
+    act("DeleteSecurityGroup", groups::delete),
+    act("ModifySecurityGroupPolicy", groups::policy),
+    act("AuthorizeSecurityGroup", rules::authorize_in),
+    act("AuthorizeSecurityGroupEgress", rules::authorize_out),
+    act("RevokeSecurityGroup", rules::revoke_in),
+    act("RevokeSecurityGroupEgress", rules::revoke_out),
+    act("DescribeSecurityGroupAttribute", rules::describe),
+    list(
+        Product::Ecs,
+        "DescribeSecurityGroups",
+        groups::empty,
+        groups::describe,
+    ),
+    list(
+        Product::Ecs,
+        "DescribeNetworkInterfaces",
+        describe::empty,
+        describe::describe,
+    ),
+    list(
+        Product::Ecs,
+        "DescribeInstanceTypes",
+        types::empty,
+        types::describe,
+    ),
+    list(
+        Product::Vpc,
+        "DescribeVSwitches",
+        vswitches::empty,
+        vswitches::describe,
+    ),
 ];
 
 /// The call that `version` and `action` name.

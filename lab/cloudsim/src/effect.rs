@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use model::{EniId, InstanceId, Mac};
+use model::{EniId, InstanceId, Mac, SecurityGroupId};
 use serde::{Deserialize, Serialize};
 
-use crate::state::Ride;
+use crate::{group::SecurityGroup, state::Ride};
 
 /// One change of the network that a call or the passing of time brought about.
 ///
@@ -26,6 +26,8 @@ pub enum Effect {
         primary: bool,
         /// Whether the fabric drops packets whose source the ENI does not own.
         source_dest_check: bool,
+        /// Its security groups.
+        groups: Vec<SecurityGroupId>,
     },
     /// An ENI has become a trunk's member: its packets are those of the trunk's link under its VLAN.
     PlugMember {
@@ -39,6 +41,8 @@ pub enum Effect {
         ride: Ride,
         /// As for [`Effect::Plug`].
         source_dest_check: bool,
+        /// Its security groups.
+        groups: Vec<SecurityGroupId>,
     },
     /// A detach is complete, or the instance was released: the link is gone, or the member has left
     /// its trunk. Members leave before their trunk does.
@@ -69,4 +73,16 @@ pub enum Effect {
         /// Whether the fabric checks from now on.
         enabled: bool,
     },
+    /// An ENI is in these security groups from now on, and in no others.
+    Join {
+        /// The ENI.
+        eni: EniId,
+        /// Its groups.
+        groups: Vec<SecurityGroupId>,
+    },
+    /// A security group is new, or no longer what it was. Those a region starts with come without; see
+    /// [`crate::Region::security_groups`].
+    Group(SecurityGroup),
+    /// A security group, which no ENI was in, is no more.
+    GroupGone(SecurityGroupId),
 }

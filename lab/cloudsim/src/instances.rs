@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{EniId, EniKind, EniStatus, InstanceId, SecurityGroupId, Timestamp, VSwitchId};
 
 use crate::{
-    Region, RegionConfig,
+    Region,
     instance_types::instance_type,
     state::{Eni, Instance, InstanceSpec},
     world::{Wanted, World},
@@ -26,7 +26,7 @@ pub enum RunError {
     #[error("vSwitch {0} does not exist in the region's configuration")]
     VSwitch(VSwitchId),
     /// The region has no such security group.
-    #[error("security group {0} does not exist in the region's configuration")]
+    #[error("security group {0} does not exist in the region")]
     SecurityGroup(SecurityGroupId),
     /// The region has no such RAM role.
     #[error("RAM role {0:?} does not exist in the region's configuration")]
@@ -48,7 +48,7 @@ impl Region {
     ) -> Result<Instance, RunError> {
         self.advance(now);
         let world = &mut self.world;
-        check(&world.config, &spec)?;
+        check(world, &spec)?;
         let Some(vswitch) = world.vswitches.get(&spec.vswitch) else {
             return Err(RunError::VSwitch(spec.vswitch));
         };
@@ -126,16 +126,16 @@ impl Region {
 }
 
 /// Whether the region has what `spec` names.
-fn check(config: &RegionConfig, spec: &InstanceSpec) -> Result<(), RunError> {
+fn check(world: &World, spec: &InstanceSpec) -> Result<(), RunError> {
     if instance_type(&spec.instance_type).is_none() {
         return Err(RunError::InstanceType(spec.instance_type.clone()));
     }
-    let unknown = |group: &&SecurityGroupId| !config.security_groups.contains(group);
+    let unknown = |group: &&SecurityGroupId| !world.groups.contains_key(*group);
     if let Some(group) = spec.security_groups.iter().find(unknown) {
         return Err(RunError::SecurityGroup(group.clone()));
     }
     match &spec.ram_role {
-        Some(role) if !config.roles.contains_key(role) => Err(RunError::Role(role.clone())),
+        Some(role) if !world.config.roles.contains_key(role) => Err(RunError::Role(role.clone())),
         _ => Ok(()),
     }
 }

@@ -14,6 +14,7 @@ mod dice;
 mod effect;
 mod fault;
 mod gate;
+mod group;
 mod history;
 pub mod http;
 mod instance_types;
@@ -38,6 +39,7 @@ pub use config::{
 };
 pub use effect::Effect;
 pub use fault::{CallFault, Fault};
+pub use group::{Direction, GroupKind, KnownRule, Policy, RULES_MAX, Remote, Rule, SecurityGroup};
 pub use instance_types::{InstanceType, instance_type, instance_types};
 pub use instances::RunError;
 pub use journal::CallRecord;

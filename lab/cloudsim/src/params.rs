@@ -37,11 +37,17 @@ const TAG_LENGTH_MAX: usize = 128;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Params(BTreeMap<String, String>);
 
+impl FromIterator<(String, String)> for Params {
+    fn from_iter<T: IntoIterator<Item = (String, String)>>(pairs: T) -> Self {
+        Self(pairs.into_iter().collect())
+    }
+}
+
 impl Params {
     pub(crate) fn of(request: &ApiRequest) -> Self {
         let mut all = request.query_pairs();
         all.extend(request.form_pairs());
-        Self(all.into_iter().collect())
+        all.into_iter().collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -122,6 +128,30 @@ impl Params {
             ));
         }
         Ok(numbered.into_values().collect())
+    }
+
+    /// `name.1.Member`, `name.2.Member` and so on: the members of each, in the order of their numbers.
+    pub(crate) fn rows(&self, name: &str, most: usize) -> Outcome<Vec<Self>> {
+        let mut rows: BTreeMap<u32, Self> = BTreeMap::new();
+        for (key, value) in self.iter() {
+            let rest = key
+                .strip_prefix(name)
+                .and_then(|rest| rest.strip_prefix('.'));
+            let Some((number, member)) = rest.and_then(|rest| rest.split_once('.')) else {
+                continue;
+            };
+            if let Ok(number) = number.parse() {
+                let row = rows.entry(number).or_default();
+                row.0.insert(member.to_owned(), value.to_owned());
+            }
+        }
+        match rows.len() > most {
+            true => Err(Refusal::invalid(
+                &format!("{name}.N"),
+                format!("at most {most}"),
+            )),
+            false => Ok(rows.into_values().collect()),
+        }
     }
 
     /// A list of IPv4 addresses, none of them twice.

@@ -5,6 +5,8 @@
 
 use std::fmt::Display;
 
+use crate::group::Direction;
+
 /// A call that was not carried out, as its caller sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -121,6 +123,86 @@ impl Refusal {
 
     pub(crate) fn no_security_group(id: impl Display) -> Self {
         Self::gone("InvalidSecurityGroupId.NotFound", "SecurityGroupId", id)
+    }
+
+    pub(crate) fn no_vpc(id: impl Display) -> Self {
+        Self::gone("InvalidVpcId.NotFound", "VpcId", id)
+    }
+
+    pub(crate) fn no_source_group(id: impl Display) -> Self {
+        Self::gone("InvalidSourceGroupId.NotFound", "SourceGroupId", id)
+    }
+
+    /// The two pages name a code each.
+    pub(crate) fn no_rule(direction: Direction, id: impl Display) -> Self {
+        let code = match direction {
+            Direction::Inbound => "InvalidParam.SecurityGroupRuleId",
+            Direction::Outbound => "InvalidSecurityGroupRule.RuleNotExist",
+        };
+        Self::gone(code, "SecurityGroupRuleId", id)
+    }
+
+    // Security groups.
+
+    pub(crate) fn bad_protocol() -> Self {
+        let message = "The parameter IpProtocol must be specified with case insensitive TCP, UDP, ICMP, GRE or All.";
+        Self::new(400, "InvalidIpProtocol.ValueNotSupported", message)
+    }
+
+    pub(crate) fn bad_ports() -> Self {
+        let message =
+            "The specified IpProtocol does not exist or IpProtocol and PortRange do not match.";
+        Self::new(400, "OperationDenied", message)
+    }
+
+    pub(crate) fn bad_policy() -> Self {
+        let message = "The specified parameter \"Policy\" is not valid.";
+        Self::new(400, "InvalidPolicy.Malformed", message)
+    }
+
+    pub(crate) fn bad_priority() -> Self {
+        let message = "The parameter Priority is invalid.";
+        Self::new(400, "InvalidPriority.ValueNotSupported", message)
+    }
+
+    pub(crate) fn bad_network(source: bool, parameter: &str) -> Self {
+        let code = match source {
+            true => "InvalidSourceCidrIp.Malformed",
+            false => "InvalidDestCidrIp.Malformed",
+        };
+        let message = format!("The specified parameter \"{parameter}\" is not valid.");
+        Self::new(400, code, message)
+    }
+
+    pub(crate) fn no_remote(source: bool) -> Self {
+        let code = match source {
+            true => "MissingParameter.Source",
+            false => "MissingParameter.Dest",
+        };
+        let message =
+            "One of the parameters for a CIDR block or a security group must be specified.";
+        Self::new(400, code, message)
+    }
+
+    pub(crate) fn group_of_itself(id: impl Display) -> Self {
+        let message = format!(
+            "The specified SecurityGroupId should be different from the SourceGroupId: {id}"
+        );
+        // So spelled by the cloud.
+        Self::new(403, "InvalidParamter.Conflict", message)
+    }
+
+    pub(crate) fn too_many_rules(id: impl Display, limit: usize) -> Self {
+        let message = format!(
+            "The limit of authorization records in the security group reaches: {id} may have {limit}."
+        );
+        Self::new(403, "AuthorizationLimitExceed", message)
+    }
+
+    pub(crate) fn group_in_use(id: impl Display) -> Self {
+        let message =
+            format!("There is still instance(s) or rule(s) that use the security group {id}.");
+        Self::new(403, "DependencyViolation", message)
     }
 
     // States and kinds.

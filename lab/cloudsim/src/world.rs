@@ -4,6 +4,7 @@
 //! drift apart. Nothing here knows about signatures, JSON or parameters.
 
 mod addresses;
+mod groups;
 mod life;
 mod members;
 
@@ -16,6 +17,7 @@ use crate::{
     dice::Dice,
     effect::Effect,
     fault::Faults,
+    group::SecurityGroup,
     history::History,
     instance_types::{InstanceType, instance_type},
     refusal::{Outcome, Refusal},
@@ -42,6 +44,7 @@ pub(crate) struct World {
     pub(crate) vswitches: BTreeMap<VSwitchId, VSwitch>,
     pub(crate) enis: BTreeMap<EniId, Eni>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) groups: BTreeMap<SecurityGroupId, SecurityGroup>,
     pub(crate) history: History,
     pub(crate) effects: VecDeque<Effect>,
     due: BTreeMap<(Timestamp, u64), Due>,
@@ -51,6 +54,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(config: RegionConfig) -> Self {
         let vswitch = |spec: &crate::VSwitchSpec| (spec.id.clone(), VSwitch::new(spec.clone()));
+        let group = |id: &SecurityGroupId| (id.clone(), SecurityGroup::of_the_account(id.clone()));
         let reach = config.timing.describe_lag.max(config.timing.metadata_lag);
         Self {
             dice: Dice::new(config.seed),
@@ -58,6 +62,7 @@ impl World {
             vswitches: config.vswitches.iter().map(vswitch).collect(),
             enis: BTreeMap::new(),
             instances: BTreeMap::new(),
+            groups: config.security_groups.iter().map(group).collect(),
             history: History::new(reach),
             effects: VecDeque::new(),
             due: BTreeMap::new(),
@@ -85,15 +90,6 @@ impl World {
             .ok()
             .and_then(|id| self.vswitches.get(&id));
         vswitch.ok_or_else(|| Refusal::no_vswitch(id))
-    }
-
-    pub(crate) fn security_groups(&self, ids: &[&str]) -> Outcome<Vec<SecurityGroupId>> {
-        let known = |id: &&str| {
-            let groups = &self.config.security_groups;
-            let group = groups.iter().find(|group| group.as_str() == *id);
-            group.cloned().ok_or_else(|| Refusal::no_security_group(id))
-        };
-        ids.iter().map(known).collect()
     }
 
     fn type_of(&self, instance: &InstanceId) -> Option<&'static InstanceType> {
@@ -184,6 +180,7 @@ impl World {
             return;
         };
         let (mac, source_dest_check) = (eni.mac, eni.source_dest_check);
+        let groups = eni.security_groups.clone();
         let eni_id = id.clone();
         self.effects.push_back(match eni.ride.clone() {
             Some(ride) => Effect::PlugMember {
@@ -192,6 +189,7 @@ impl World {
                 instance,
                 ride,
                 source_dest_check,
+                groups,
             },
             None => Effect::Plug {
                 eni: eni_id,
@@ -199,6 +197,7 @@ impl World {
                 instance,
                 primary: eni.kind == EniKind::Primary,
                 source_dest_check,
+                groups,
             },
         });
     }

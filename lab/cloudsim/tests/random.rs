@@ -81,7 +81,8 @@ impl Wires {
                 let left = self.rides.values().find(|ride| ride.trunk == eni);
                 assert_eq!(left, None, "members leave first");
             }
-            Effect::SourceDestCheck { .. } => {}
+            Effect::SourceDestCheck { .. } | Effect::Join { .. } => {}
+            other => panic!("no call asked for {other:?}"),
         }
     }
 }

@@ -110,7 +110,10 @@ impl Oracle {
                     self.fail("a pod keeps its address", text);
                 }
             }
-            Effect::SourceDestCheck { .. } => {}
+            Effect::SourceDestCheck { .. }
+            | Effect::Join { .. }
+            | Effect::Group(_)
+            | Effect::GroupGone(_) => {}
         }
     }
 

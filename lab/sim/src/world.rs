@@ -328,7 +328,10 @@ impl World {
                 Effect::PlugMember { .. }
                 | Effect::Own { .. }
                 | Effect::Disown { .. }
-                | Effect::SourceDestCheck { .. } => {}
+                | Effect::SourceDestCheck { .. }
+                | Effect::Join { .. }
+                | Effect::Group(_)
+                | Effect::GroupGone(_) => {}
             }
         }
         let due = self.cloud.region.deadline();

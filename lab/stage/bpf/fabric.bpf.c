@@ -1,25 +1,24 @@
 // The VPC: one program on the ingress of every ENI's near end.
 //
 // It does what the cloud's virtual switch does and nothing more: answers ARP for the gateway,
-// refuses a source address that is not the sender's, and hands a packet to the ENI that owns its
-// destination. Who owns what is told from user space; the layouts below are the contract with
-// src/fabric/layout.rs, byte for byte, in network order unless a comment says otherwise.
+// refuses a source address that is not the sender's, asks the security groups of both ENIs
+// (groups.bpf.h), and hands a packet to the ENI that owns its destination. Who owns what is told
+// from user space; the layouts below are the contract with src/fabric/layout.rs, byte for byte, in
+// network order unless a comment says otherwise.
 //
 // It never lets a frame through to the namespace's own stack: every path ends in a redirect or in
 // TC_ACT_SHOT. (TC_ACT_OK would end the chain of programs and hand the frame to that stack.)
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/pkt_cls.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-// An IPv4 address is kept as ::ffff:a.b.c.d, so that IPv6 needs no second map.
-struct address {
-	__u8 octets[16];
-};
+#include "groups.bpf.h"
 
 // An ENI seen from here: a link of this namespace, and the VLAN on it when a trunk carries the ENI.
 struct port {
@@ -41,12 +40,8 @@ struct prefix {
 	struct address address;
 };
 
-struct settings {
-	__u8 source_dest_check;
-};
-
-// Every frame received ends in exactly one of: delivered (counted at the receiver), arp_answered,
-// spoofed, unowned, malformed, refused. Host order, one copy for each CPU.
+// Every frame received ends in exactly one of: delivered and denied_in (counted at the receiver),
+// arp_answered, spoofed, unowned, malformed, refused, denied_out. Host order, one copy for each CPU.
 struct counters {
 	__u64 received_packets;
 	__u64 received_bytes;
@@ -57,6 +52,8 @@ struct counters {
 	__u64 unowned;
 	__u64 malformed;
 	__u64 refused;
+	__u64 denied_out;
+	__u64 denied_in;
 };
 
 // Ethernet and IPv4 ARP, RFC 826.
@@ -77,12 +74,10 @@ struct macs {
 	__u8 source[6];
 };
 
-_Static_assert(sizeof(struct address) == 16, "address: src/fabric/layout.rs");
 _Static_assert(sizeof(struct port) == 8, "port: src/fabric/layout.rs");
 _Static_assert(sizeof(struct place) == 16, "place: src/fabric/layout.rs");
 _Static_assert(sizeof(struct prefix) == 20, "prefix: src/fabric/layout.rs");
-_Static_assert(sizeof(struct settings) == 1, "settings: src/fabric/layout.rs");
-_Static_assert(sizeof(struct counters) == 9 * 8, "counters: src/fabric/counters.rs");
+_Static_assert(sizeof(struct counters) == 11 * 8, "counters: src/fabric/counters.rs");
 _Static_assert(sizeof(struct arp) == 28, "ARP: RFC 826");
 
 // 128 nodes of 8 ENIs and their trunk members, with room to spare; entries are made on demand.
@@ -152,14 +147,14 @@ static __always_inline int checked(const struct port *port)
 }
 
 // SourceDestCheck, sending side: the source must be an address of the very ENI that sends.
-static __always_inline int may_send_from(const struct port *from, __be32 source)
+static __always_inline int may_send_from(const struct settings *sender, const struct port *from,
+					 const struct address *source)
 {
-	struct address address = mapped(source);
 	struct place *owner;
 
-	if (!checked(from))
+	if (!sender->source_dest_check)
 		return 1;
-	owner = bpf_map_lookup_elem(&owners, &address);
+	owner = bpf_map_lookup_elem(&owners, source);
 	return owner && same(&owner->port, from);
 }
 
@@ -175,9 +170,9 @@ static __always_inline int asker_known(__be32 sender)
 
 // An owned address goes to its owner. Anything else goes where the VPC route table says, unless
 // the ENI there has SourceDestCheck on: that one takes only what is its own.
-static __always_inline struct place *place_of(__be32 destination)
+static __always_inline struct place *place_of(const struct address *destination)
 {
-	struct prefix key = { .bits = 128, .address = mapped(destination) };
+	struct prefix key = { .bits = 128, .address = *destination };
 	struct place *place = bpf_map_lookup_elem(&owners, &key.address);
 
 	if (place)
@@ -205,33 +200,82 @@ static __always_inline int drop(__u64 *counter)
 	return TC_ACT_SHOT;
 }
 
+// Rewrites the frame for its receiver and counts it there.
 static __always_inline int deliver(struct __sk_buff *skb, const struct port *from,
-				   const struct place *to, struct counters *mine)
+				   const struct place *place, struct counters *mine,
+				   struct counters *theirs)
 {
-	// The map's entry may change under us; the frame's header and tag must name one place.
-	struct place place = *to;
 	struct macs macs;
-	struct counters *theirs;
 
-	__builtin_memcpy(macs.destination, place.mac, 6);
+	__builtin_memcpy(macs.destination, place->mac, 6);
 	__builtin_memcpy(macs.source, GATEWAY, 6);
 	if (bpf_skb_store_bytes(skb, 0, &macs, sizeof(macs), 0))
 		return drop(&mine->malformed);
-	if (retag(skb, from->vlan, place.port.vlan))
+	if (retag(skb, from->vlan, place->port.vlan))
 		return drop(&mine->refused);
-	theirs = bpf_map_lookup_elem(&counts, &place.port);
-	if (!theirs) // its ENI is being unplugged
-		return drop(&mine->unowned);
 	theirs->delivered_packets += 1;
 	theirs->delivered_bytes += skb->len;
-	return bpf_redirect(bpf_ntohl(place.port.ifindex), 0);
+	return bpf_redirect(bpf_ntohl(place->port.ifindex), 0);
+}
+
+// What both families have in common: `packet` is what was read of the frame.
+static __always_inline int forward(struct __sk_buff *skb, const struct port *from,
+				   const struct packet *packet, int judged, struct counters *mine)
+{
+	struct settings *sender = bpf_map_lookup_elem(&ports, from), *receiver;
+	struct counters *theirs;
+	struct place *to, place;
+
+	if (!sender || !may_send_from(sender, from, &packet->source))
+		return drop(&mine->spoofed);
+	to = place_of(&packet->destination);
+	if (!to)
+		return drop(&mine->unowned);
+	// The map's entry may change under us; the frame's header and tag must name one place.
+	place = *to;
+	theirs = bpf_map_lookup_elem(&counts, &place.port);
+	receiver = bpf_map_lookup_elem(&ports, &place.port);
+	if (!theirs || !receiver) // its ENI is being unplugged
+		return drop(&mine->unowned);
+	if (judged) {
+		switch (judge(sender, receiver, packet)) {
+		case SENDER_DENIES:
+			return drop(&mine->denied_out);
+		case RECEIVER_DENIES:
+			return drop(&theirs->denied_in);
+		default:
+			break;
+		}
+	}
+	return deliver(skb, from, &place, mine, theirs);
+}
+
+// Reads what belongs to the transport. A packet too short for ports has none.
+static __always_inline void transport(struct __sk_buff *skb, __u32 at, struct packet *packet)
+{
+	__u8 flags = 0;
+
+	switch (packet->protocol) {
+	case IPPROTO_TCP:
+		bpf_skb_load_bytes(skb, at + TCP_FLAGS_AT, &flags, 1);
+		packet->opens = (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+		// fall through
+	case IPPROTO_UDP:
+		bpf_skb_load_bytes(skb, at, &packet->source_port, 2);
+		bpf_skb_load_bytes(skb, at + 2, &packet->destination_port, 2);
+		break;
+	case IPPROTO_ICMP:
+		bpf_skb_load_bytes(skb, at + ICMP_ECHO_ID_AT, &packet->source_port, 2);
+		packet->destination_port = packet->source_port;
+		break;
+	}
 }
 
 static __always_inline int ipv4(struct __sk_buff *skb, const struct port *from,
 				struct counters *mine)
 {
+	struct packet packet = {};
 	struct iphdr ip;
-	struct place *to;
 	__u32 length;
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
@@ -239,12 +283,12 @@ static __always_inline int ipv4(struct __sk_buff *skb, const struct port *from,
 	length = bpf_ntohs(ip.tot_len);
 	if (ip.version != 4 || ip.ihl < 5 || length < ip.ihl * 4 || skb->len < ETH_HLEN + length)
 		return drop(&mine->malformed);
-	if (!may_send_from(from, ip.saddr))
-		return drop(&mine->spoofed);
-	to = place_of(ip.daddr);
-	if (!to)
-		return drop(&mine->unowned);
-	return deliver(skb, from, to, mine);
+	packet.source = mapped(ip.saddr);
+	packet.destination = mapped(ip.daddr);
+	packet.protocol = ip.protocol;
+	transport(skb, ETH_HLEN + ip.ihl * 4, &packet);
+	// Only a packet's first fragment has its ports; without that one the others are worth nothing.
+	return forward(skb, from, &packet, !(bpf_ntohs(ip.frag_off) & FRAGMENT_OFFSET), mine);
 }
 
 // Whatever is asked for is behind the gateway. What is said without being asked (gratuitous ARP,

@@ -39,6 +39,13 @@ pub(crate) enum Request {
         /// Its name.
         name: String,
     },
+    /// Make a call to the cloud as the account's owner.
+    Call {
+        /// Its name.
+        action: String,
+        /// Its parameters.
+        parameters: Vec<(String, String)>,
+    },
     /// Switch an ENI's source and destination check on or off, in the VPC only.
     SourceDestCheck {
         /// The ENI.

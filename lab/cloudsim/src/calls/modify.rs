@@ -42,7 +42,7 @@ pub(super) fn modify(world: &mut World, now: Timestamp, params: &Params) -> Outc
         eni.source_dest_check = check.unwrap_or(eni.source_dest_check);
         eni.delete_on_release = delete_on_release.unwrap_or(eni.delete_on_release);
         if !groups.is_empty() {
-            eni.security_groups = groups;
+            eni.security_groups.clone_from(&groups);
         }
         if let Some(name) = name {
             eni.name = name.into();
@@ -51,6 +51,10 @@ pub(super) fn modify(world: &mut World, now: Timestamp, params: &Params) -> Outc
             eni.description = description.into();
         }
     });
+    if !groups.is_empty() {
+        let eni = id.clone();
+        world.effects.push_back(Effect::Join { eni, groups });
+    }
     if let Some(enabled) = check.filter(|wanted| *wanted != checked) {
         world
             .effects

@@ -86,6 +86,14 @@ enum Verb {
         /// `terwayd`; in a real cluster also kubelet, kube-proxy, containerd, or kube-apiserver and the like
         component: String,
     },
+    /// Call the simulated cloud as the account's owner, and print the answer
+    Call {
+        /// For example `AuthorizeSecurityGroup`
+        action: String,
+        /// Its parameters, `Name=value`; RegionId is known
+        #[arg(value_parser = parameter)]
+        parameters: Vec<(String, String)>,
+    },
     /// Apply the product's manifests to a lab with a real Kubernetes
     Install,
     /// Take the lab down, whatever is left of it
@@ -146,6 +154,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Kill { node, component } => {
             println!("{}", question(&dir, &Request::Kill { node, component })?);
         }
+        Verb::Call { action, parameters } => {
+            let answer = question(&dir, &Request::Call { action, parameters })?;
+            println!("{}", serde_json::to_string_pretty(&answer)?);
+        }
         Verb::Install => {
             must_be_up(&dir)?;
             print!("{}", up::install(&dir)?);
@@ -168,6 +180,13 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn parameter(word: &str) -> Result<(String, String)> {
+    let (name, value) = word
+        .split_once('=')
+        .with_context(|| format!("{word:?} is no Name=value"))?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn log_to_stderr() {

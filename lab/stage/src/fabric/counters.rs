@@ -32,6 +32,10 @@ pub struct PortCounters {
     /// Dropped: what the VPC does not carry (gratuitous ARP, ARP probes and replies, protocols other
     /// than IPv4 and ARP), or a VLAN tag that could not be rewritten for lack of memory.
     pub refused: u64,
+    /// Dropped: what the ENI sent and its security groups do not let out.
+    pub denied_out: u64,
+    /// Dropped: what came for the ENI and its security groups do not let in.
+    pub denied_in: u64,
 }
 
 impl PortCounters {
@@ -48,6 +52,8 @@ impl PortCounters {
                 unowned,
                 malformed,
                 refused,
+                denied_out,
+                denied_in,
             ] = *words;
             Self {
                 received_packets: sum.received_packets + rx,
@@ -59,13 +65,16 @@ impl PortCounters {
                 unowned: sum.unowned + unowned,
                 malformed: sum.malformed + malformed,
                 refused: sum.refused + refused,
+                denied_out: sum.denied_out + denied_out,
+                denied_in: sum.denied_in + denied_in,
             }
         })
     }
 
-    /// Packets of this ENI that the fabric did not carry.
+    /// Packets of this ENI, or for it, that the fabric did not carry.
     pub fn dropped(&self) -> u64 {
-        self.spoofed + self.unowned + self.malformed + self.refused
+        let denied = self.denied_out + self.denied_in;
+        self.spoofed + self.unowned + self.malformed + self.refused + denied
     }
 }
 
@@ -75,12 +84,12 @@ mod tests {
 
     #[test]
     fn cpus_add_up_field_by_field() {
-        let sum = PortCounters::sum(&[[1, 2, 3, 4, 5, 6, 7, 8, 9], [10; 9]]);
+        let sum = PortCounters::sum(&[[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [10; 11]]);
         assert_eq!(sum.received_packets, 11);
         assert_eq!(sum.received_bytes, 12);
         assert_eq!(sum.delivered_packets, 13);
         assert_eq!(sum.delivered_bytes, 14);
         assert_eq!(sum.arp_answered, 15);
-        assert_eq!(sum.dropped(), 16 + 17 + 18 + 19);
+        assert_eq!(sum.dropped(), 16 + 17 + 18 + 19 + 20 + 21);
     }
 }

@@ -15,9 +15,12 @@ pub(super) type PortBytes = [u8; 8];
 /// `struct place`.
 pub(super) type PlaceBytes = [u8; 16];
 /// `struct settings`.
-pub(super) type SettingsBytes = [u8; 1];
+pub(super) type SettingsBytes = [u8; 2 + 2 * GROUPS_MAX];
 /// `struct counters`: host order, in the order of [`super::PortCounters`].
-pub(super) type CounterWords = [u64; 9];
+pub(super) type CounterWords = [u64; 11];
+
+/// Security groups an ENI may be in (ECS, "Security group rules": at most 10).
+pub(super) const GROUPS_MAX: usize = 10;
 
 /// How many bits of a mapped IPv4 address come before the address itself.
 const MAPPED_PREFIX_BITS: u32 = 96;
@@ -73,9 +76,16 @@ pub(super) fn prefix(net: IpNet) -> (u32, AddressBytes) {
     }
 }
 
-/// What the program reads of an ENI's settings.
-pub(super) fn settings(source_dest_check: bool) -> SettingsBytes {
-    [u8::from(source_dest_check)]
+/// What the program reads of an ENI's settings; of more groups than an ENI may be in, the first ones.
+pub(super) fn settings(source_dest_check: bool, groups: &[u16]) -> SettingsBytes {
+    let mut bytes = [0; size_of::<SettingsBytes>()];
+    let (head, numbers) = bytes.split_at_mut(2);
+    let count = u8::try_from(groups.len().min(GROUPS_MAX)).unwrap_or(0);
+    head.copy_from_slice(&[u8::from(source_dest_check), count]);
+    for (place, group) in numbers.chunks_exact_mut(2).zip(groups) {
+        place.copy_from_slice(&group.to_be_bytes());
+    }
+    bytes
 }
 
 fn mapped(address: IpAddr) -> Ipv6Addr {

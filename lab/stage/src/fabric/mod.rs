@@ -1,7 +1,7 @@
 //! The VPC: a network namespace in which every ENI is a veth pair, and an eBPF program that does to
 //! packets what the cloud's virtual switch does.
 //!
-//! It enforces what it is told about ENIs and addresses and must never know nodes, pods, Kubernetes
+//! It enforces what it is told about ENIs, addresses and security groups and must never know nodes, pods, Kubernetes
 //! or the cloud's API; nor may it use the code under test, whose errors it is there to find.
 //!
 //! The namespace has no name. To look into it: `nsenter --net=/proc/PID/fd/FD` with the
@@ -9,6 +9,7 @@
 
 mod counters;
 mod error;
+mod groups;
 mod layout;
 mod links;
 mod program;
@@ -24,8 +25,9 @@ use std::{
     thread::JoinHandle,
 };
 
+use cloudsim::SecurityGroup;
 use ipnet::IpNet;
-use model::Mac;
+use model::{Mac, SecurityGroupId};
 use rustix::thread::UnshareFlags;
 
 pub use self::{counters::PortCounters, error::FabricError};
@@ -53,6 +55,8 @@ pub struct Port {
     /// Whether it may only send from and receive for its own addresses (ECS API, attribute
     /// `SourceDestCheck`).
     pub source_dest_check: bool,
+    /// Its security groups. Without one nothing is asked on its side: it is no ENI of the account.
+    pub groups: Vec<SecurityGroupId>,
 }
 
 /// An ENI that rides on a trunk ENI's link under a VLAN.
@@ -68,6 +72,8 @@ pub struct Member {
     pub vlan: u16,
     /// As for [`Port::source_dest_check`].
     pub source_dest_check: bool,
+    /// As for [`Port::groups`].
+    pub groups: Vec<SecurityGroupId>,
 }
 
 type Job = Box<dyn FnOnce(&mut Vpc) + Send>;
@@ -191,6 +197,32 @@ impl Fabric {
     pub fn source_dest_check(&self, eni: &str, on: bool) -> Result<(), FabricError> {
         let eni = eni.to_owned();
         self.call(move |vpc| vpc.source_dest_check(&eni, on))
+    }
+
+    /// Puts a plugged ENI into these security groups, and no others.
+    ///
+    /// # Errors
+    /// When it is not plugged.
+    pub fn join(&self, eni: &str, groups: &[SecurityGroupId]) -> Result<(), FabricError> {
+        let (eni, groups) = (eni.to_owned(), groups.to_vec());
+        self.call(move |vpc| vpc.join(&eni, &groups))
+    }
+
+    /// Makes a security group, or makes it what it says now. Flows under way are asked again.
+    ///
+    /// # Errors
+    /// When the kernel's map cannot be changed.
+    pub fn set_group(&self, group: SecurityGroup) -> Result<(), FabricError> {
+        self.call(move |vpc| vpc.set_group(&group))
+    }
+
+    /// Removes a security group: to ENIs that are in it still, it says nothing any more.
+    ///
+    /// # Errors
+    /// When the kernel's map cannot be changed.
+    pub fn remove_group(&self, group: &SecurityGroupId) -> Result<(), FabricError> {
+        let group = group.clone();
+        self.call(move |vpc| vpc.remove_group(&group))
     }
 
     /// The counters of every plugged ENI.

@@ -1,4 +1,4 @@
-//! The eBPF object in the kernel: one program, four maps.
+//! The eBPF object in the kernel: one program, six maps that user space writes.
 //!
 //! It translates between what the VPC says (ports, places, networks) and bytes in maps; it decides
 //! nothing and remembers nothing.
@@ -7,7 +7,9 @@ use std::net::IpAddr;
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, LpmTrie, MapData, MapError, PerCpuHashMap, PerCpuValues, lpm_trie::Key},
+    maps::{
+        Array, HashMap, LpmTrie, MapData, MapError, PerCpuHashMap, PerCpuValues, lpm_trie::Key,
+    },
     programs::{
         ProgramError, SchedClassifier, TcAttachType,
         tc::{NlOptions, SchedClassifierLinkId, TcAttachOptions, qdisc_add_clsact},
@@ -17,7 +19,10 @@ use ipnet::IpNet;
 
 use super::{
     FabricError, PortCounters,
-    layout::{self, AddressBytes, CounterWords, Place, PlaceBytes, PortBytes, PortId},
+    groups::GroupBytes,
+    layout::{
+        self, AddressBytes, CounterWords, Place, PlaceBytes, PortBytes, PortId, SettingsBytes,
+    },
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fabric.bpf.o"));
@@ -26,6 +31,8 @@ const OWNERS: &str = "owners";
 const ROUTES: &str = "routes";
 const PORTS: &str = "ports";
 const COUNTS: &str = "counts";
+const GROUPS: &str = "groups";
+const GENERATION: &str = "generation";
 
 /// BPF_ANY (include/uapi/linux/bpf.h): make the entry or replace it.
 const ANY: u64 = 0;
@@ -36,8 +43,10 @@ pub(super) struct Program {
     object: Ebpf,
     owners: HashMap<MapData, AddressBytes, PlaceBytes>,
     routes: LpmTrie<MapData, AddressBytes, PlaceBytes>,
-    ports: HashMap<MapData, PortBytes, layout::SettingsBytes>,
+    ports: HashMap<MapData, PortBytes, SettingsBytes>,
     counts: PerCpuHashMap<MapData, PortBytes, CounterWords>,
+    groups: HashMap<MapData, [u8; 2], GroupBytes>,
+    generation: Array<MapData, u32>,
     cpus: usize,
 }
 
@@ -60,6 +69,12 @@ impl Program {
         let counts = take(&mut object, COUNTS)?
             .try_into()
             .map_err(failed("open", COUNTS))?;
+        let groups = take(&mut object, GROUPS)?
+            .try_into()
+            .map_err(failed("open", GROUPS))?;
+        let generation = take(&mut object, GENERATION)?
+            .try_into()
+            .map_err(failed("open", GENERATION))?;
         let cpus = aya::util::nr_cpus()
             .map_err(|(_, source)| MapError::from(source))
             .map_err(failed("count CPUs for entries", COUNTS))?;
@@ -69,6 +84,8 @@ impl Program {
             routes,
             ports,
             counts,
+            groups,
+            generation,
             cpus,
         };
         program
@@ -119,11 +136,15 @@ impl Program {
     }
 
     /// Makes `port` known, with counters at zero.
-    pub(super) fn add_port(&mut self, port: PortId, check: bool) -> Result<(), FabricError> {
+    pub(super) fn add_port(
+        &mut self,
+        port: PortId,
+        settings: SettingsBytes,
+    ) -> Result<(), FabricError> {
         let zero = PerCpuValues::try_from(vec![CounterWords::default(); self.cpus])
             .map_err(MapError::from)
             .map_err(failed("make counters", COUNTS))?;
-        self.set_check(port, check)?;
+        self.set(port, settings)?;
         self.counts
             .insert(port.encode(), zero, ANY)
             .map_err(failed("add a port", COUNTS))
@@ -135,11 +156,38 @@ impl Program {
         absent(self.ports.remove(&port.encode())).map_err(failed("remove a port", PORTS))
     }
 
-    /// Switches SourceDestCheck of `port`.
-    pub(super) fn set_check(&mut self, port: PortId, on: bool) -> Result<(), FabricError> {
+    /// Changes what is asked of packets of `port`; flows that pass already are asked again.
+    pub(super) fn set(&mut self, port: PortId, settings: SettingsBytes) -> Result<(), FabricError> {
         self.ports
-            .insert(port.encode(), layout::settings(on), ANY)
-            .map_err(failed("set SourceDestCheck", PORTS))
+            .insert(port.encode(), settings, ANY)
+            .map_err(failed("set an ENI's settings", PORTS))?;
+        self.ask_again()
+    }
+
+    /// Says what the security group `number` is; flows that pass already are asked again.
+    pub(super) fn set_group(&mut self, number: u16, group: &GroupBytes) -> Result<(), FabricError> {
+        self.groups
+            .insert(number.to_be_bytes(), group, ANY)
+            .map_err(failed("set a security group", GROUPS))?;
+        self.ask_again()
+    }
+
+    /// Forgets the security group `number`.
+    pub(super) fn clear_group(&mut self, number: u16) -> Result<(), FabricError> {
+        absent(self.groups.remove(&number.to_be_bytes()))
+            .map_err(failed("remove a security group", GROUPS))?;
+        self.ask_again()
+    }
+
+    /// After a change, never before: a flow that was judged by what was there before must be judged again.
+    fn ask_again(&mut self) -> Result<(), FabricError> {
+        let now = self
+            .generation
+            .get(&0, ANY)
+            .map_err(failed("read the generation", GENERATION))?;
+        self.generation
+            .set(0, now.wrapping_add(1), ANY)
+            .map_err(failed("raise the generation", GENERATION))
     }
 
     /// Says where `address` is.
@@ -208,4 +256,4 @@ fn absent(removed: Result<(), MapError>) -> Result<(), MapError> {
 }
 
 #[cfg(test)]
-mod verdicts;
+mod tests;

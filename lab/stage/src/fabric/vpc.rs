@@ -10,12 +10,14 @@ use std::{
 };
 
 use aya::programs::tc::SchedClassifierLinkId;
+use cloudsim::SecurityGroup;
 use ipnet::IpNet;
-use model::InterfaceName;
+use model::{InterfaceName, SecurityGroupId};
 
 use super::{
     FabricError, Member, Port, PortCounters,
-    layout::{Place, PortId},
+    groups::Numbers,
+    layout::{self, Place, PortId},
     links::Links,
     program::Program,
 };
@@ -30,6 +32,7 @@ pub(super) struct Vpc {
     plugged: BTreeMap<String, Plugged>,
     owners: BTreeMap<IpAddr, String>,
     routes: BTreeMap<IpNet, String>,
+    groups: Numbers,
     /// Number of the next near end; never reused, so that a name in a capture means one pair.
     next_near: u32,
 }
@@ -37,6 +40,14 @@ pub(super) struct Vpc {
 struct Plugged {
     place: Place,
     wire: Wire,
+    source_dest_check: bool,
+    groups: Vec<u16>,
+}
+
+impl Plugged {
+    fn settings(&self) -> layout::SettingsBytes {
+        layout::settings(self.source_dest_check, &self.groups)
+    }
 }
 
 /// What carries an ENI's packets.
@@ -58,6 +69,7 @@ impl Vpc {
             plugged: BTreeMap::new(),
             owners: BTreeMap::new(),
             routes: BTreeMap::new(),
+            groups: Numbers::default(),
             next_near: 0,
         }
     }
@@ -84,9 +96,11 @@ impl Vpc {
                 near: near.clone(),
                 filter: None,
             },
+            source_dest_check: port.source_dest_check,
+            groups: self.numbers(&port.groups),
         };
         self.plugged.insert(eni.clone(), plugged);
-        self.connect(eni, port.source_dest_check)
+        self.connect(eni)
             .and_then(|()| self.open(eni, &near))
             .inspect_err(|_| self.roll_back(eni))
     }
@@ -94,7 +108,7 @@ impl Vpc {
     pub(super) fn plug_member(&mut self, member: &Member) -> Result<(), FabricError> {
         let eni = &member.eni;
         self.require_unplugged(eni)?;
-        let Plugged { place, wire } = self.port(&member.trunk)?;
+        let Plugged { place, wire, .. } = self.port(&member.trunk)?;
         let port = PortId {
             vlan: member.vlan,
             ..place.port
@@ -113,10 +127,11 @@ impl Vpc {
                 mac: member.mac,
             },
             wire: Wire::Trunk(member.trunk.clone()),
+            source_dest_check: member.source_dest_check,
+            groups: self.numbers(&member.groups),
         };
         self.plugged.insert(eni.clone(), plugged);
-        self.connect(eni, member.source_dest_check)
-            .inspect_err(|_| self.roll_back(eni))
+        self.connect(eni).inspect_err(|_| self.roll_back(eni))
     }
 
     /// Takes `eni` off its wire, and with a trunk its members. What it owns stays remembered. May
@@ -186,8 +201,37 @@ impl Vpc {
     }
 
     pub(super) fn source_dest_check(&mut self, eni: &str, on: bool) -> Result<(), FabricError> {
-        let port = self.port(eni)?.place.port;
-        self.program.set_check(port, on)
+        self.adjust(eni, |plugged| plugged.source_dest_check = on)
+    }
+
+    pub(super) fn join(
+        &mut self,
+        eni: &str,
+        groups: &[SecurityGroupId],
+    ) -> Result<(), FabricError> {
+        let groups = self.numbers(groups);
+        self.adjust(eni, |plugged| plugged.groups = groups)
+    }
+
+    pub(super) fn set_group(&mut self, group: &SecurityGroup) -> Result<(), FabricError> {
+        let encoded = self.groups.encode(group);
+        self.program.set_group(self.groups.of(&group.id), &encoded)
+    }
+
+    pub(super) fn remove_group(&mut self, group: &SecurityGroupId) -> Result<(), FabricError> {
+        self.program.clear_group(self.groups.of(group))
+    }
+
+    fn numbers(&mut self, groups: &[SecurityGroupId]) -> Vec<u16> {
+        groups.iter().map(|group| self.groups.of(group)).collect()
+    }
+
+    /// Changes what the program asks of packets of `eni`.
+    fn adjust(&mut self, eni: &str, change: impl FnOnce(&mut Plugged)) -> Result<(), FabricError> {
+        let plugged = self.plugged.get_mut(eni);
+        let plugged = plugged.ok_or_else(|| FabricError::NotPlugged { eni: eni.into() })?;
+        change(plugged);
+        self.program.set(plugged.place.port, plugged.settings())
     }
 
     pub(super) fn counters(&self) -> Result<BTreeMap<String, PortCounters>, FabricError> {
@@ -226,9 +270,10 @@ impl Vpc {
     }
 
     /// Tells the program about `eni` and everything it owns.
-    fn connect(&mut self, eni: &str, check: bool) -> Result<(), FabricError> {
-        let place = self.port(eni)?.place;
-        self.program.add_port(place.port, check)?;
+    fn connect(&mut self, eni: &str) -> Result<(), FabricError> {
+        let plugged = self.port(eni)?;
+        let (place, settings) = (plugged.place, plugged.settings());
+        self.program.add_port(place.port, settings)?;
         for (address, _) in self.owners.iter().filter(|(_, owner)| *owner == eni) {
             self.program.set_owner(*address, place)?;
         }

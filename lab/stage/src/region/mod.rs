@@ -228,6 +228,10 @@ async fn open(dir: StateDir, args: &RegionArgs, tasks: &mut JoinSet<()>) -> Resu
     }
     let cloud = Shared::new(Region::new(seed::region(&args.pool))?);
     let fabric = Fabric::start("lab")?;
+    let known: Vec<_> = cloud.with(|_, region| region.security_groups().cloned().collect());
+    known
+        .into_iter()
+        .try_for_each(|group| fabric.set_group(group))?;
     let services = Services::open(&fabric)?;
     let openapi = services.serve_cloud(&cloud, tasks)?;
     let wiring = Arc::new(Wiring::new(fabric));
@@ -402,6 +406,10 @@ async fn reply(lab: &Lab, request: &Request) -> Result<Value> {
                 .find(|tree| tree.controllers.is_none());
             let cgroup = unified.map(|tree| tree.group(&lab.groups.of(&node.name)));
             Ok(json!({ "pid": node.pid(), "netns": netns, "cgroup": cgroup }))
+        }
+        Request::Call { action, parameters } => {
+            let ask = |now, region: &mut Region| region.ask(now, action, parameters.clone());
+            lab.cloud.with(ask).map_err(|refusal| anyhow!(refusal))
         }
         Request::SourceDestCheck { eni, enabled } => {
             lab.wiring.fabric().source_dest_check(eni, *enabled)?;

@@ -115,6 +115,7 @@ fn namespace(fabric: &Fabric) -> Result<OwnedFd> {
         mac: Mac::locally_administered([0x02, 0, 0, 0, 0, 1]),
         link: "eth0".into(),
         source_dest_check: true,
+        groups: Vec::new(),
     };
     fabric.plug(port, netns.try_clone()?)?;
     for address in [METADATA, OPENAPI, KUBERNETES] {

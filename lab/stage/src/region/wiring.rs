@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use cloudsim::Effect;
-use model::{EniId, InstanceId, Mac};
+use model::{EniId, InstanceId};
 use tokio::sync::watch;
 
 use crate::fabric::{Fabric, FabricError, Member, Port};
@@ -114,13 +114,30 @@ impl Wiring {
                 mac,
                 instance,
                 source_dest_check,
+                groups,
                 ..
-            } => self.plug(eni, *mac, instance, *source_dest_check),
+            } => {
+                let netns = self.netns(instance)?;
+                let name = free_name(&self.lock(), instance);
+                let port = Port {
+                    eni: eni.to_string(),
+                    mac: *mac,
+                    link: name.clone(),
+                    source_dest_check: *source_dest_check,
+                    groups: groups.clone(),
+                };
+                self.fabric.plug(port, netns)?;
+                let instance = instance.clone();
+                let link = Link { instance, name };
+                self.lock().links.insert(eni.clone(), link);
+                Ok(())
+            }
             Effect::PlugMember {
                 eni,
                 mac,
                 ride,
                 source_dest_check,
+                groups,
                 ..
             } => Ok(self.fabric.plug_member(Member {
                 eni: eni.to_string(),
@@ -128,6 +145,7 @@ impl Wiring {
                 trunk: ride.trunk.to_string(),
                 vlan: ride.vlan,
                 source_dest_check: *source_dest_check,
+                groups: groups.clone(),
             })?),
             Effect::Unplug { eni, .. } => {
                 self.lock().links.remove(eni);
@@ -136,39 +154,31 @@ impl Wiring {
             Effect::Own { address, eni } => Ok(self.fabric.own(*address, eni.as_str())?),
             Effect::Disown { address, eni } => Ok(self.fabric.disown(*address, eni.as_str())?),
             Effect::SourceDestCheck { eni, enabled } => {
-                match self.fabric.source_dest_check(eni.as_str(), *enabled) {
-                    // Its next plug carries the check as it is then.
-                    Err(FabricError::NotPlugged { .. }) => Ok(()),
-                    other => Ok(other?),
-                }
+                if_plugged(self.fabric.source_dest_check(eni.as_str(), *enabled))
             }
+            Effect::Join { eni, groups } => if_plugged(self.fabric.join(eni.as_str(), groups)),
+            Effect::Group(group) => Ok(self.fabric.set_group(group.clone())?),
+            Effect::GroupGone(group) => Ok(self.fabric.remove_group(group)?),
         }
     }
 
-    fn plug(&self, eni: &EniId, mac: Mac, instance: &InstanceId, check: bool) -> Result<()> {
-        let (netns, name) = {
-            let state = self.lock();
-            let netns = state.instances.get(instance);
-            let netns = netns.ok_or_else(|| anyhow!("no node runs as {instance}"))?;
-            let netns = netns.try_clone().context("cannot copy a descriptor")?;
-            (netns, free_name(&state, instance))
-        };
-        let port = Port {
-            eni: eni.to_string(),
-            mac,
-            link: name.clone(),
-            source_dest_check: check,
-        };
-        self.fabric.plug(port, netns)?;
-        let instance = instance.clone();
-        self.lock()
-            .links
-            .insert(eni.clone(), Link { instance, name });
-        Ok(())
+    fn netns(&self, instance: &InstanceId) -> Result<OwnedFd> {
+        let state = self.lock();
+        let netns = state.instances.get(instance);
+        let netns = netns.ok_or_else(|| anyhow!("no node runs as {instance}"))?;
+        netns.try_clone().context("cannot copy a descriptor")
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The outcome of a change to an ENI: one that is not plugged brings it along with its next plug.
+fn if_plugged(outcome: Result<(), FabricError>) -> Result<()> {
+    match outcome {
+        Err(FabricError::NotPlugged { .. }) => Ok(()),
+        other => Ok(other?),
     }
 }
 

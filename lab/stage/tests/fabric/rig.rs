@@ -233,6 +233,7 @@ pub(crate) fn port(eni: &str, last_octet: u8, source_dest_check: bool) -> Port {
         mac: model::Mac([0x00, 0x16, 0x3e, 0, 0, last_octet]),
         link: "eth1".into(),
         source_dest_check,
+        groups: Vec::new(),
     }
 }
 

@@ -45,6 +45,7 @@ fn member(vlan: u16) -> Member {
         trunk: "eni-1".into(),
         vlan,
         source_dest_check: true,
+        groups: Vec::new(),
     }
 }
 

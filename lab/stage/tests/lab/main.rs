@@ -7,6 +7,7 @@
 )]
 
 mod disk;
+mod groups;
 mod handover;
 mod plugin;
 mod prefix;

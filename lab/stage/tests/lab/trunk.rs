@@ -24,7 +24,7 @@ const PODS: u64 = 12;
 /// it is at rest.
 const PAUSE_MAX: u64 = 1500;
 
-fn members(lab: &Lab, node: &str) -> Vec<Value> {
+pub(crate) fn members(lab: &Lab, node: &str) -> Vec<Value> {
     let enis = lab.node(node)["enis"].as_array().unwrap().clone();
     enis.into_iter()
         .filter(|eni| eni["kind"] == "Member")
@@ -69,7 +69,7 @@ fn a_trunk_pod_has_an_eni_of_its_own_whatever_happens_to_the_control_plane() {
 }
 
 /// A lab whose nodes have trunks and whose control plane is ready.
-fn trunks(name: &str, nodes: u32) -> Lab {
+pub(crate) fn trunks(name: &str, nodes: u32) -> Lab {
     let lab = Lab::up_with(name, nodes, &["--trunk"]);
     for node in REPLICAS {
         until("the control plane is ready", || {
@@ -95,7 +95,7 @@ fn network(lab: &Lab, networking: &str) {
     });
 }
 
-fn pod(name: &str, [kind, app]: [&str; 2], node: Option<&str>) -> String {
+pub(crate) fn pod(name: &str, [kind, app]: [&str; 2], node: Option<&str>) -> String {
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": { "name": name, "labels": { "kind": kind, "app": app } },

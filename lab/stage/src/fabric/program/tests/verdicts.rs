@@ -1,4 +1,4 @@
-//! The program alone, frame by frame (BPF_PROG_TEST_RUN): frames no node's kernel would send.
+//! Every reason to drop a frame, and what is delivered: frames no node's kernel would send.
 //!
 //! A test run pretends that the frame came in on loopback, so loopback is the sender's port. It
 //! refuses to make an IPv4 frame without a whole IPv4 header, so that one is not among them.
@@ -6,44 +6,47 @@
 use aya::programs::{TestRun, TestRunOptions};
 use model::Mac;
 
-use super::*;
-use crate::fabric::GATEWAY_MAC;
+use crate::fabric::{
+    GATEWAY_MAC, PortCounters, layout, layout::Place, layout::PortId, program::Program,
+};
 
-const REDIRECT: u32 = 7;
+pub(super) const REDIRECT: u32 = 7;
 const SHOT: u32 = 2;
-const SENDER: Place = Place {
+pub(super) const SENDER: Place = Place {
     port: PortId {
         ifindex: 1,
         vlan: 0,
     },
     mac: Mac([0x00, 0x16, 0x3e, 0, 0, 1]),
 };
-const RECEIVER: Place = Place {
+pub(super) const RECEIVER: Place = Place {
     port: PortId {
         ifindex: 77,
         vlan: 0,
     },
     mac: Mac([0x00, 0x16, 0x3e, 0, 0, 2]),
 };
-const TEN: [u8; 4] = [192, 168, 1, 10];
-const TWENTY: [u8; 4] = [192, 168, 1, 20];
+pub(super) const TEN: [u8; 4] = [192, 168, 1, 10];
+pub(super) const TWENTY: [u8; 4] = [192, 168, 1, 20];
 
 /// The program with a sender that owns .10 and a receiver that owns .20.
-fn rig() -> Program {
+pub(super) fn rig() -> Program {
     assert!(
         rustix::process::geteuid().is_root(),
         "this test loads eBPF: run it as root"
     );
     let mut program = Program::load().unwrap();
     for (place, address) in [(SENDER, TEN), (RECEIVER, TWENTY)] {
-        program.add_port(place.port, true).unwrap();
+        program
+            .add_port(place.port, layout::settings(true, &[]))
+            .unwrap();
         program.set_owner(address.into(), place).unwrap();
     }
     program
 }
 
 /// Runs one frame; the verdict and the frame as the program left it.
-fn run(program: &mut Program, frame: &[u8]) -> (u32, Vec<u8>) {
+pub(super) fn run(program: &mut Program, frame: &[u8]) -> (u32, Vec<u8>) {
     let mut out = vec![0; frame.len()];
     let options = TestRunOptions {
         data_in: Some(frame),
@@ -54,7 +57,7 @@ fn run(program: &mut Program, frame: &[u8]) -> (u32, Vec<u8>) {
     (verdict.return_value, out)
 }
 
-fn ethernet(protocol: u16, payload: &[u8]) -> Vec<u8> {
+pub(super) fn ethernet(protocol: u16, payload: &[u8]) -> Vec<u8> {
     let macs = [GATEWAY_MAC.0, SENDER.mac.0].concat();
     [&macs[..], &protocol.to_be_bytes(), payload].concat()
 }
@@ -197,7 +200,9 @@ fn a_receiver_that_checks_takes_nothing_by_a_route() {
         .set_route("10.1.0.0/16".parse().unwrap(), RECEIVER)
         .unwrap();
     assert_eq!(run(&mut program, &frame).0, SHOT);
-    program.set_check(RECEIVER.port, false).unwrap();
+    program
+        .set(RECEIVER.port, layout::settings(false, &[]))
+        .unwrap();
     assert_eq!(run(&mut program, &frame).0, REDIRECT);
     // The longest prefix wins, and leads to somebody who checks.
     program
