@@ -14,6 +14,7 @@ mod prefix;
 mod prerequisites;
 mod rig;
 mod scenarios;
+mod several;
 #[path = "../support/mod.rs"]
 mod support;
 mod trunk;

@@ -87,7 +87,7 @@ pub(crate) fn trunks(name: &str, nodes: u32) -> Lab {
 }
 
 /// Applies a PodNetworking and waits until it serves.
-fn network(lab: &Lab, networking: &str) {
+pub(crate) fn network(lab: &Lab, networking: &str) {
     lab.apply(networking);
     until("its vSwitches are found", || {
         let all = get(lab, &["podnetworkings"]);
@@ -107,7 +107,7 @@ pub(crate) fn pod(name: &str, [kind, app]: [&str; 2], node: Option<&str>) -> Str
     pod.to_string()
 }
 
-fn get(lab: &Lab, what: &[&str]) -> Vec<Value> {
+pub(crate) fn get(lab: &Lab, what: &[&str]) -> Vec<Value> {
     let shown = lab.kubectl(&[&["get"], what, &["-o", "json"]].concat());
     let shown: Value = serde_json::from_str(&shown).unwrap();
     shown["items"].as_array().unwrap().clone()
