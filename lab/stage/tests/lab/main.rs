@@ -19,6 +19,7 @@ mod several;
 mod support;
 mod trunk;
 mod verbs;
+mod warm;
 mod waves;
 
 use std::{fs, thread};

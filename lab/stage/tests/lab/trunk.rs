@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::rig::{Lab, until};
 
 /// Which pods get an ENI, and which a fixed one.
-const STATELESS: &str = include_str!("../seed/stateless.yaml");
+pub(crate) const STATELESS: &str = include_str!("../seed/stateless.yaml");
 const FIXED: &str = include_str!("../seed/fixed-ip.yaml");
 const CONTROL_PLANE: &str = "terway-controlplane";
 /// Where it runs.
