@@ -89,7 +89,7 @@ pub(crate) struct Config {
     pub(crate) enable_webhook_inject_resource: bool,
     pub(crate) custom_stateful_workload_kinds: Vec<String>,
     pub(crate) rate_limit: BTreeMap<String, u32>,
-    pub(crate) degradation: String,
+    pub(crate) degradation: Degradation,
     pub(crate) warm_members_per_node: u32,
     #[serde(rename = "warmENIsPerZone")]
     pub(crate) warm_enis_per_zone: u32,
@@ -121,7 +121,7 @@ impl Default for Config {
             enable_webhook_inject_resource: true,
             custom_stateful_workload_kinds: Vec::new(),
             rate_limit: BTreeMap::new(),
-            degradation: String::new(),
+            degradation: Degradation::default(),
             warm_members_per_node: 0,
             warm_enis_per_zone: 0,
             others: BTreeMap::new(),
@@ -150,10 +150,6 @@ impl Config {
         if config.ip_stack != "ipv4" {
             let why = format!("is {}, but only ipv4 is served so far", config.ip_stack);
             return Err(wrong("ipStack", why));
-        }
-        if Degradation::named(&config.degradation).is_none() {
-            let why = format!("is {}: l0, l1 and nothing are possible", config.degradation);
-            return Err(wrong("degradation", why));
         }
         if config.lease_duration.0 < LEASE_MIN {
             let why = format!("is shorter than {LEASE_MIN:?}");
@@ -244,14 +240,9 @@ pub(crate) fn degradation(path: &Path) -> Result<Degradation, ConfigError> {
     #[derive(Deserialize)]
     struct Only {
         #[serde(default)]
-        degradation: String,
+        degradation: Degradation,
     }
-    let Only { degradation } = parse(path)?;
-    Degradation::named(&degradation).ok_or_else(|| ConfigError::Key {
-        path: path.to_owned(),
-        key: "degradation",
-        why: format!("is {degradation}: l0, l1 and nothing are possible"),
-    })
+    parse::<Only>(path).map(|read| read.degradation)
 }
 
 /// `ctrl-secret.yaml`.

@@ -12,6 +12,7 @@ use std::{
 
 use engine::podeni::{Call, Fault};
 use model::FaultClass;
+use serde::Deserialize;
 
 use crate::{
     config::{self, ConfigError},
@@ -22,7 +23,8 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(5);
 
 /// How much is held back.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub(crate) enum Degradation {
     /// Nothing.
     #[default]
@@ -33,17 +35,23 @@ pub(crate) enum Degradation {
     Changes,
 }
 
-impl Degradation {
-    /// By the names the key has had.
-    pub(crate) fn named(text: &str) -> Option<Self> {
-        match text {
-            "" => Some(Self::None),
-            "l1" => Some(Self::Releases),
-            "l0" => Some(Self::Changes),
-            _ => None,
+/// By the names the key has had.
+impl TryFrom<String> for Degradation {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "" => Ok(Self::None),
+            "l1" => Ok(Self::Releases),
+            "l0" => Ok(Self::Changes),
+            _ => Err(format!(
+                "degradation is {text}: l0, l1 and nothing are possible"
+            )),
         }
     }
+}
 
+impl Degradation {
     /// The name of the level, if anything is held back.
     fn name(self) -> Option<&'static str> {
         match self {
@@ -58,6 +66,16 @@ impl Degradation {
             Call::Look(_) => false,
             Call::Create(_) | Call::Attach { .. } => self == Self::Changes,
             Call::Detach { .. } | Call::Delete(_) => self != Self::None,
+        }
+    }
+
+    fn fault(self) -> Fault {
+        Fault {
+            class: FaultClass::Denied,
+            text: format!(
+                "held back: degradation is {} in the control plane's configuration",
+                self.name().unwrap_or_default()
+            ),
         }
     }
 }
@@ -121,18 +139,6 @@ impl Brake {
             let level = said.name().unwrap_or("none");
             tracing::warn!(level, "degradation");
             *now = said;
-        }
-    }
-}
-
-impl Degradation {
-    fn fault(self) -> Fault {
-        Fault {
-            class: FaultClass::Denied,
-            text: format!(
-                "held back: degradation is {} in the control plane's configuration",
-                self.name().unwrap_or_default()
-            ),
         }
     }
 }

@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     Arguments,
     calls::Cloud,
-    config::{self, Config},
+    config::Config,
     definitions,
     degradation::Brake,
     door::{self, Door},
@@ -74,7 +74,7 @@ async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
         vpc: VpcId::new(&config.vpc_id).context("vpcID")?,
         tags: config.tags(),
         metrics: Arc::clone(&metrics),
-        brake: brake(arguments, &metrics)?,
+        brake: brake(&config, arguments, &metrics),
     });
     definitions::install(&kube).await;
     let notices = Notices::new(kube.clone(), &config.controller_name, &arguments.name);
@@ -140,11 +140,11 @@ async fn admit(
 }
 
 /// The operator's brake, which follows the configuration file.
-fn brake(arguments: &Arguments, metrics: &Arc<Metrics>) -> anyhow::Result<Brake> {
-    let brake = Brake::new(config::degradation(&arguments.config)?);
+fn brake(config: &Config, arguments: &Arguments, metrics: &Arc<Metrics>) -> Brake {
+    let brake = Brake::new(config.degradation);
     let file = arguments.config.clone();
     tokio::spawn(brake.clone().follow(file, Arc::clone(metrics)));
-    Ok(brake)
+    brake
 }
 
 fn open_door(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<Door>> {

@@ -27,7 +27,6 @@ pub fn random(seed: u64, minutes: u64) -> Schedule {
     let pods = if calm { 5 } else { 4 + chance.below(16) };
     let length = setup.length * 1000;
     let mut steps = Vec::new();
-    // Bursts and pauses: half of the steps follow at once.
     let mut at = chance.below(30_000);
     while at < length {
         let node = below(&mut chance, setup.nodes);
@@ -37,17 +36,22 @@ pub fn random(seed: u64, minutes: u64) -> Schedule {
             _ => life(node, pod, calm, &kinds, &mut chance),
         };
         steps.push(Planned { at, step });
-        at += match chance.below(4) {
-            0 | 1 => chance.below(300),
-            2 => chance.below(10_000),
-            _ => chance.below(60_000),
-        };
+        at += pause(&mut chance, 300);
     }
     Schedule {
         title: format!("seed {seed}"),
         setup,
         steps,
         known: None,
+    }
+}
+
+/// Milliseconds until the next step, in bursts and pauses: half of the steps follow within `burst`.
+pub(crate) fn pause(chance: &mut Chance, burst: u64) -> u64 {
+    match chance.below(4) {
+        0 | 1 => chance.below(burst),
+        2 => chance.below(10_000),
+        _ => chance.below(60_000),
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     NODES, Schedule,
     schedule::{Fate, Hand, Setup, Step, Target},
 };
-use crate::{schedule::Planned, world::Chance};
+use crate::{plan::pause, schedule::Planned, world::Chance};
 
 /// Pod names of a region.
 const NAMES: u64 = 8;
@@ -28,7 +28,6 @@ pub fn random(seed: u64, minutes: u64) -> Schedule {
         .filter(|_| !calm && chance.below(3) == 0)
         .collect();
     let mut steps = Vec::new();
-    // Bursts and pauses: half of the steps follow at once.
     let mut at = chance.below(30_000);
     while at < setup.length * 1000 {
         let pod = chance.below(NAMES) as u16;
@@ -37,11 +36,7 @@ pub fn random(seed: u64, minutes: u64) -> Schedule {
             _ => life(pod, &mut chance),
         };
         steps.push(Planned { at, step });
-        at += match chance.below(4) {
-            0 | 1 => chance.below(600),
-            2 => chance.below(10_000),
-            _ => chance.below(60_000),
-        };
+        at += pause(&mut chance, 600);
     }
     Schedule {
         title: format!("seed {seed}"),
