@@ -45,7 +45,7 @@ use crate::{
     metrics::Metrics,
     notices::Notices,
     observe::Observation,
-    plugin::{self, now},
+    plugin::{self, Caller, now},
     pods::{Expected, Pods},
     result,
     trunk::Seen,
@@ -85,11 +85,7 @@ pub(crate) struct Asked {
 
 /// Who waits for an answer.
 enum Asker {
-    Plugin {
-        connection: Connection,
-        verb: &'static str,
-        received: Instant,
-    },
+    Plugin(Caller),
     Tombstone(Tombstone),
 }
 
@@ -284,12 +280,13 @@ impl Running {
                 return plugin::answer(&connection, &self.look(request.verb));
             }
         };
-        let asker = Asker::Plugin {
+        let caller = Caller {
             connection,
             verb,
+            started,
             received,
         };
-        self.askers.insert(number, asker);
+        self.askers.insert(number, Asker::Plugin(caller));
         if let Some(descriptors) = descriptors {
             self.descriptors.insert(number, descriptors);
         }
@@ -406,18 +403,12 @@ impl Running {
         let Some(error) = self.no_ledger() else {
             return;
         };
-        let is_add = |asker: &Asker| matches!(asker, Asker::Plugin { verb: "add", .. });
+        let is_add = |asker: &Asker| matches!(asker, Asker::Plugin(caller) if caller.verb == "add");
         let waiting = self.askers.iter().filter(|(_, asker)| is_add(asker));
         for number in waiting.map(|(number, _)| *number).collect::<Vec<_>>() {
             self.descriptors.remove(&number);
-            if let Some(Asker::Plugin {
-                connection,
-                verb,
-                received,
-            }) = self.askers.remove(&number)
-            {
-                plugin::answer(&connection, &error.clone().into());
-                self.driver.metrics.rpc(verb, received.elapsed(), true);
+            if let Some(Asker::Plugin(caller)) = self.askers.remove(&number) {
+                caller.answer(&error.clone().into(), true, &self.driver.metrics);
             }
         }
     }
@@ -489,17 +480,9 @@ impl Running {
     fn reply(&mut self, number: RequestNumber, reply: EngineReply) {
         self.descriptors.remove(&number);
         match (self.askers.remove(&number), reply) {
-            (
-                Some(Asker::Plugin {
-                    connection,
-                    verb,
-                    received,
-                }),
-                reply,
-            ) => {
+            (Some(Asker::Plugin(caller)), reply) => {
                 let failed = matches!(reply, EngineReply::Failed(_));
-                plugin::answer(&connection, &wire_reply(reply));
-                self.driver.metrics.rpc(verb, received.elapsed(), failed);
+                caller.answer(&wire_reply(reply), failed, &self.driver.metrics);
             }
             (Some(Asker::Tombstone(tombstone)), EngineReply::Done) => {
                 if let Err(error) = tombstone.remove(&self.driver.tombstones) {

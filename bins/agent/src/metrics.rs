@@ -23,6 +23,10 @@ const RPC_MS: [f64; 16] = [
     1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0, 6400.0, 12800.0,
     25600.0, 89600.0,
 ];
+/// The same for what the runtime waits: half a second and more is what an agent that is away costs.
+const WAIT_MS: [f64; 11] = [
+    10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 15000.0, 60000.0,
+];
 const CLOUD_MS: [f64; 12] = [
     50.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0, 6400.0, 12800.0, 16800.0, 28800.0, 44800.0,
 ];
@@ -32,6 +36,7 @@ const LOCAL_MS: [f64; 10] = [0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0, 200.0, 1000.0,
 pub(crate) struct Metrics {
     registry: Registry,
     rpc: Histograms,
+    wait: Histograms,
     cloud: Histograms,
     cloud_errors: Family<Labels, Counter>,
     metadata: Histograms,
@@ -74,6 +79,12 @@ impl Metrics {
             "terway_rpc_latency",
             "Requests of the plugin, in milliseconds",
             || Histogram::new(RPC_MS),
+        );
+        let wait = histograms(
+            &mut registry,
+            "terway_plugin_latency",
+            "The plugin from its start to the answer, in milliseconds",
+            || Histogram::new(WAIT_MS),
         );
         let cloud = histograms(
             &mut registry,
@@ -124,6 +135,7 @@ impl Metrics {
         Self {
             registry,
             rpc,
+            wait,
             cloud,
             cloud_errors,
             metadata,
@@ -138,6 +150,12 @@ impl Metrics {
     pub(crate) fn rpc(&self, verb: &'static str, took: Duration, failed: bool) {
         let labels = vec![("rpc_api", verb.to_owned()), ("error", failed.to_string())];
         self.rpc.get_or_create(&labels).observe(ms(took));
+    }
+
+    /// The same, from when the plugin started.
+    pub(crate) fn waited(&self, verb: &'static str, took: Duration, failed: bool) {
+        let labels = vec![("rpc_api", verb.to_owned()), ("error", failed.to_string())];
+        self.wait.get_or_create(&labels).observe(ms(took));
     }
 
     /// A call to the cloud ended; `error` is the cloud's code, or a word when there is none.
@@ -387,6 +405,7 @@ mod tests {
     fn what_is_seen_is_told_under_the_catalogues_names() {
         let metrics = Metrics::new(1_700_000_000);
         metrics.rpc("add", Duration::from_millis(3), false);
+        metrics.waited("add", Duration::from_secs(3), false);
         metrics.cloud(
             "CreateNetworkInterface",
             Duration::from_secs(1),
@@ -406,6 +425,8 @@ mod tests {
             "terway_eniip_factory_ip_count{name=\"eniip\",eni=\"eni-1\",max_ip=\"10\"} 2",
             "terway_cloud_errors_total{api=\"CreateNetworkInterface\",code=\"Throttling\"} 1",
             "terway_rpc_latency_count{rpc_api=\"add\",error=\"false\"} 1",
+            "terway_plugin_latency_bucket{le=\"2000.0\",rpc_api=\"add\",error=\"false\"} 0",
+            "terway_plugin_latency_bucket{le=\"5000.0\",rpc_api=\"add\",error=\"false\"} 1",
             "terway_config_error 1",
         ] {
             assert!(

@@ -26,6 +26,7 @@ use crate::{
     driver::{Asked, Message},
     incumbent::Term,
     kernel::PodDescriptors,
+    metrics::Metrics,
     pods::{Expected, Pods},
 };
 
@@ -175,6 +176,23 @@ fn pair(descriptors: Vec<OwnedFd>) -> Option<PodDescriptors> {
 
 fn refuse(connection: &Connection, error: Error) {
     answer(connection, &Reply::from(error));
+}
+
+/// A request whose answer takes a while.
+pub(crate) struct Caller {
+    pub(crate) connection: Connection,
+    pub(crate) verb: &'static str,
+    /// When the plugin started, which may be long before an agent listened.
+    pub(crate) started: Timestamp,
+    pub(crate) received: Instant,
+}
+
+impl Caller {
+    pub(crate) fn answer(&self, reply: &Reply, failed: bool, metrics: &Metrics) {
+        answer(&self.connection, reply);
+        metrics.rpc(self.verb, self.received.elapsed(), failed);
+        metrics.waited(self.verb, now().since(self.started), failed);
+    }
 }
 
 /// Sends the answer. Nobody there to take it is no failure: the runtime gave up and sends DEL.

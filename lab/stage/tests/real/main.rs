@@ -17,7 +17,14 @@ mod trunk;
 mod upgrade;
 mod way_back;
 
-use std::{env, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    env,
+    panic::{self, AssertUnwindSafe},
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use rig::Lab;
 
@@ -35,6 +42,7 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    let why = first_panic();
     let begun = Instant::now();
     let lab = Lab::up(&PathBuf::from(kubernetes));
     println!(
@@ -44,11 +52,28 @@ fn main() -> ExitCode {
     for (name, check) in checks::ALL {
         let begun = Instant::now();
         println!("{name} ...");
-        check(&lab);
+        if panic::catch_unwind(AssertUnwindSafe(|| check(&lab))).is_err() {
+            lab.show();
+            // Last, where somebody looks first.
+            let why = why.get().map_or("it panicked", String::as_str);
+            println!("{name} ... FAILED\n{why}");
+            return ExitCode::FAILURE;
+        }
         println!("{name} ... ok, {:.1} s", begun.elapsed().as_secs_f32());
     }
     let begun = Instant::now();
     lab.down_leaves_nothing();
     println!("nothing is left: {:.1} s", begun.elapsed().as_secs_f32());
     ExitCode::SUCCESS
+}
+
+/// What panics first, on whichever thread: the panics that follow only say that another has.
+fn first_panic() -> Arc<OnceLock<String>> {
+    let first = Arc::new(OnceLock::new());
+    let (report, kept) = (panic::take_hook(), Arc::clone(&first));
+    panic::set_hook(Box::new(move |panic| {
+        let _ = kept.set(panic.to_string());
+        report(panic);
+    }));
+    first
 }
