@@ -30,12 +30,22 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(crate) fn ask(request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<Reply, Error> {
     let waits = matches!(request.verb, Verb::Add { .. } | Verb::Check { .. });
     let began = Instant::now();
-    let absence = ABSENCE_MAX.min(request.patience);
+    // From when nobody has answered: a request may have been with an agent for long before it went away.
+    let mut away = None;
     loop {
         let left = request.patience.saturating_sub(began.elapsed());
+        let asked = Instant::now();
         match exchange(request, left, descriptors) {
             Ok(reply) => return Ok(reply),
-            Err(error) if waits && is_away(&error) && began.elapsed() < absence => {
+            Err(error) if waits && !left.is_zero() && is_away(&error) => {
+                // One that took the request was there until now.
+                let since = match error.is_severed() {
+                    true => *away.insert(Instant::now()),
+                    false => *away.get_or_insert(asked),
+                };
+                if since.elapsed() >= ABSENCE_MAX {
+                    return Err(unreachable_agent(&error));
+                }
                 thread::sleep(ABSENCE_POLL);
             }
             Err(error) => return Err(unreachable_agent(&error)),

@@ -13,11 +13,11 @@ use engine::{
     podeni::{Answer, Call, CreateEni, Fault, NewEni, SeenEni},
 };
 use model::{
-    DualStack, Eni, EniId, EniKind, EniStatus, Family, VSwitch, VSwitchId, VpcId,
+    DualStack, Eni, EniId, EniKind, EniStatus, Family, FaultClass, VSwitch, VSwitchId, VpcId,
     podeni::{EDITION_TAG, OwnedEni},
 };
 
-use crate::{cause::chain, degradation::Brake, metrics::Metrics};
+use crate::{cause::chain, degradation::Brake, election::Lead, metrics::Metrics};
 
 /// What one call may take. The client bounds a single exchange at 20 s; a describe of several pages
 /// takes a few.
@@ -33,12 +33,14 @@ pub(crate) struct Cloud {
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) brake: Brake,
+    pub(crate) lead: Lead,
 }
 
 impl Cloud {
     /// Makes a call for one pod's ENI.
     pub(crate) async fn call(&self, call: Call) -> Result<Answer, Fault> {
         self.brake.lets(&call)?;
+        self.may_take(&call)?;
         let outcome = match call {
             Call::Create(create) => self.create(*create).await,
             Call::Attach {
@@ -75,6 +77,18 @@ impl Cloud {
             }
         };
         outcome.map_err(|error| fault(&error))
+    }
+
+    /// What the replica that leads by now has given to a pod must not be taken from it by one that was stopped
+    /// in between and believes what it knew. Create and attach only repeat what the record says.
+    fn may_take(&self, call: &Call) -> Result<(), Fault> {
+        match call {
+            Call::Detach { .. } | Call::Delete(_) if !self.lead.holds() => Err(Fault {
+                class: FaultClass::Denied,
+                text: "held back: this replica may not lead any more".into(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Looks at some ENIs: those the answer held.

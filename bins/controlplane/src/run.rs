@@ -1,6 +1,7 @@
 //! Everything the program consists of, started in the order in which it is needed.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
@@ -69,16 +70,17 @@ async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
         .await
         .context("a client of the API server")?;
     let client = facts::client(&config, &arguments.credential, &arguments.metadata).await?;
+    let elected = Lead::new(config.leader_election);
     let cloud = Arc::new(Cloud {
         client,
         vpc: VpcId::new(&config.vpc_id).context("vpcID")?,
         tags: config.tags(),
         metrics: Arc::clone(&metrics),
         brake: brake(&config, arguments, &metrics),
+        lead: elected.clone(),
     });
     definitions::install(&kube).await;
     let notices = Notices::new(kube.clone(), &config.controller_name, &arguments.name);
-    let elected = Lead::new(config.leader_election);
     let records = Arc::new(Records::new(kube.clone(), elected.clone()));
     let (outbox, inbox) = mpsc::channel(driver::QUEUE_MAX);
     let driver = Driver {
@@ -221,13 +223,13 @@ fn watch_all(
         Told::Is(pod) => {
             let input = told::pod(&pod, &kinds)?;
             if let Input::Pod(key, _) = &input {
-                users.told(key.clone(), told::networking(&pod));
+                users.told(key.clone(), told::networkings(&pod));
             }
             Some(input)
         }
         Told::Gone(name) => {
             let key = told::key(&name)?;
-            users.told(key.clone(), None);
+            users.told(key.clone(), BTreeSet::new());
             Some(Input::Pod(key, None))
         }
     });

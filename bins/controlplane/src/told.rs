@@ -75,10 +75,22 @@ pub(crate) fn pod(pod: &Pod, kinds: &[String]) -> Option<Input> {
     Some(Input::Pod(key, Some(Box::new(told))))
 }
 
-/// The PodNetworking the webhook found for a pod.
-pub(crate) fn networking(pod: &Pod) -> Option<String> {
-    let annotations = pod.metadata.annotations.as_ref()?;
-    annotations.get(keys::POD_NETWORKING).cloned()
+/// The PodNetworkings a pod uses: that which the webhook found for it, or those it asked for by name.
+pub(crate) fn networkings(pod: &Pod) -> BTreeSet<String> {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    if matches!(phase, Some("Succeeded" | "Failed")) {
+        return BTreeSet::new();
+    }
+    let read = Networks::read(pod.metadata.annotations.as_ref());
+    let read = read.into_iter().filter(|read| read.wants_eni);
+    read.flat_map(|read| {
+        let named = read.named.into_iter().map(|one| one.networking);
+        read.networking.into_iter().chain(named)
+    })
+    .collect()
 }
 
 /// A node, if it is an instance of the cloud in a known zone.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use cloud::{Config, Credentials, Endpoint, Keys, Scheme, Source};
 use cloudsim::{Grant, Instance, InstanceSpec, Region, RegionConfig, http};
-use model::{ClientToken, FaultClass, InstanceId, InterfaceName, RegionId, SecurityGroupId};
+use model::{ClientToken, InstanceId, InterfaceName, RegionId, SecurityGroupId};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -66,6 +66,7 @@ async fn region(actions: BTreeSet<String>) -> (Cloud, InstanceId) {
         tags: [("ack.aliyun.com".to_owned(), "c-lab".to_owned())].into(),
         metrics: Arc::new(Metrics::new()),
         brake: Brake::default(),
+        lead: Lead::new(false),
     };
     (cloud, instance.id)
 }
@@ -117,6 +118,15 @@ async fn life(cloud: &Cloud, instance: &InstanceId) -> Result<(), Fault> {
     cloud.call(Call::Delete(eni.clone())).await?;
     assert_eq!(cloud.list().await?.len(), 0);
     Ok(())
+}
+
+#[tokio::test]
+async fn who_does_not_lead_takes_nothing_away() {
+    let (mut cloud, instance) = region(granted()).await;
+    cloud.lead = Lead::new(true);
+    let fault = life(&cloud, &instance).await.unwrap_err();
+    assert!(fault.text.contains("may not lead"), "{}", fault.text);
+    assert_eq!(cloud.list().await.unwrap().len(), 0, "it stays where it is");
 }
 
 #[tokio::test]

@@ -72,7 +72,8 @@ pub(super) fn validate(request: &Request, known: &Known) -> Answer {
 /// It is deleted: its users are named.
 pub(super) fn leave(request: &Request, known: &Known) -> Answer {
     let used = known.users.of(&request.name);
-    let warning = used.map(|(pods, one)| deletion_warning(&request.name, pods, &one));
+    let networking = known.networkings.get(&request.name);
+    let warning = used.map(|(pods, one)| deletion_warning(&request.name, networking, pods, &one));
     Answer::allowed(Vec::new(), warning.into_iter().collect())
 }
 

@@ -25,7 +25,7 @@ pub(super) fn validate(request: &Request, writer: Option<&str>) -> Answer {
 }
 
 /// What makes up the record, each with its name for people.
-fn record(object: &Value) -> [(&'static str, Value); 5] {
+fn record(object: &Value) -> [(&'static str, Value); 7] {
     let meta = &object["metadata"];
     let finalizers = meta["finalizers"].as_array();
     let held = finalizers.is_some_and(|all| {
@@ -45,6 +45,14 @@ fn record(object: &Value) -> [(&'static str, Value); 5] {
         (
             "annotation network.alibabacloud.com/eni-attempts",
             meta["annotations"][keys::ENI_ATTEMPTS].clone(),
+        ),
+        (
+            "annotation network.alibabacloud.com/eni-editions",
+            meta["annotations"][keys::ENI_EDITIONS].clone(),
+        ),
+        (
+            "annotation k8s.aliyun.com/node",
+            meta["annotations"][keys::NODE].clone(),
         ),
         ("the finalizer", json!(held)),
     ]

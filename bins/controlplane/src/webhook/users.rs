@@ -11,7 +11,7 @@ use model::PodKey;
 
 #[derive(Debug, Default)]
 struct Index {
-    networking: BTreeMap<PodKey, String>,
+    networkings: BTreeMap<PodKey, BTreeSet<String>>,
     pods: BTreeMap<String, BTreeSet<PodKey>>,
 }
 
@@ -20,24 +20,24 @@ struct Index {
 pub(crate) struct Users(Arc<Mutex<Index>>);
 
 impl Users {
-    /// The pod uses this one, or none (any more).
-    pub(crate) fn told(&self, pod: PodKey, networking: Option<String>) {
+    /// The pod uses these; none (any more), when it is gone.
+    pub(crate) fn told(&self, pod: PodKey, networkings: BTreeSet<String>) {
         let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if index.networking.get(&pod) == networking.as_ref() {
-            return;
-        }
-        if let Some(before) = index.networking.remove(&pod)
-            && let Some(pods) = index.pods.get_mut(&before)
-        {
-            pods.remove(&pod);
-            if pods.is_empty() {
-                index.pods.remove(&before);
+        let before = index.networkings.remove(&pod).unwrap_or_default();
+        for gone in before.difference(&networkings) {
+            if let Some(pods) = index.pods.get_mut(gone) {
+                pods.remove(&pod);
+                if pods.is_empty() {
+                    index.pods.remove(gone);
+                }
             }
         }
-        if let Some(networking) = networking {
-            let pods = index.pods.entry(networking.clone()).or_default();
+        for new in networkings.difference(&before) {
+            let pods = index.pods.entry(new.clone()).or_default();
             pods.insert(pod.clone());
-            index.networking.insert(pod, networking);
+        }
+        if !networkings.is_empty() {
+            index.networkings.insert(pod, networkings);
         }
     }
 
@@ -54,21 +54,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_counts_for_one_networking_until_it_is_gone() {
+    fn a_pod_counts_for_its_networkings_until_it_is_gone() {
         let users = Users::default();
         let pod = |name| PodKey::new("default", name).unwrap();
-        for (name, networking) in [
-            ("a", Some("one")),
-            ("b", Some("one")),
-            ("c", None),
-            ("b", Some("two")),
-            ("a", Some("one")),
+        let tell = |name, used: &[&str]| {
+            users.told(
+                pod(name),
+                used.iter().map(|one| (*one).to_owned()).collect(),
+            );
+        };
+        for (name, used) in [
+            ("a", &["one"][..]),
+            ("b", &["one", "two"]),
+            ("c", &[]),
+            ("b", &["two", "three"]),
+            ("a", &["one"]),
         ] {
-            users.told(pod(name), networking.map(str::to_owned));
+            tell(name, used);
         }
         assert_eq!(users.of("one"), Some((1, pod("a"))));
         assert_eq!(users.of("two"), Some((1, pod("b"))));
-        users.told(pod("a"), None);
+        assert_eq!(users.of("three"), Some((1, pod("b"))));
+        tell("a", &[]);
         assert_eq!(users.of("one"), None);
     }
 }

@@ -96,9 +96,20 @@ pub fn admit_networking(
 
 /// What whoever deletes a PodNetworking should know while `pods` pods use it, `one` of them. It may be
 /// deleted: what runs keeps what it has.
-pub fn deletion_warning(name: &str, pods: usize, one: &PodKey) -> String {
+pub fn deletion_warning(
+    name: &str,
+    networking: Option<&PodNetworking>,
+    pods: usize,
+    one: &PodKey,
+) -> String {
+    let by_name = networking.is_some_and(|one| one.pods.is_none() && one.namespaces.is_none());
+    let then = match by_name {
+        true => "new ones that ask for it are refused",
+        false => {
+            "new ones get what the next PodNetworking that selects them says, or an address of the node's shared ENIs"
+        }
+    };
     format!(
-        "pods that use PodNetworking {name}: {pods}, one is {one}. They keep their ENIs; pods created from now \
-         on get what the next PodNetworking that selects them says, or an address of the node's shared ENIs"
+        "pods that use PodNetworking {name}: {pods}, one is {one}. They keep their ENIs; {then}"
     )
 }

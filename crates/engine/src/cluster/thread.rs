@@ -419,10 +419,20 @@ impl Cluster {
                         self.records.insert(key.clone(), *record);
                     }
                     None => {
-                        if let Some(gone) = known.map(|known| known.uid.clone()) {
-                            self.gone.entry(key.clone()).or_default().push_back(gone);
+                        let let_go = match &store {
+                            Store::LetGo(uid) | Store::Delete(uid) => Some(uid),
+                            Store::Create(_) | Store::Write(_) => None,
+                        };
+                        // The next one of the name may be known by now; then the watch has told of this one's end.
+                        if let Some(gone) =
+                            let_go.filter(|uid| known.is_some_and(|known| known.uid == **uid))
+                        {
+                            self.gone
+                                .entry(key.clone())
+                                .or_default()
+                                .push_back(gone.clone());
+                            self.records.remove(&key);
                         }
-                        self.records.remove(&key);
                     }
                 }
                 self.tell_done(&key, before.as_ref(), &store);

@@ -85,7 +85,8 @@ fn grant(record: &PodEni, from: &Allocation, local: LocalTraffic) -> Result<Gran
             vlan,
             subnet: from.blocks,
             default_route: from.default_route,
-            routes: from.routes.clone(),
+            // As the kernel has it: 10.9.1.0/16 and 10.9.0.0/16 are one destination.
+            routes: from.routes.iter().map(IpNet::trunc).collect(),
             local,
         },
     })

@@ -40,6 +40,8 @@ pub(super) struct EniProgress {
     /// Its link as it was when it was last set up.
     applied: Option<Link>,
     applying: bool,
+    /// What it needs has changed since it was last set up.
+    again: bool,
     /// When its addresses were last changed by us.
     pub(super) changed: Timestamp,
     /// No further addresses are asked for before.
@@ -88,7 +90,12 @@ impl Node {
         let mut inspect = Vec::new();
         for eni in &enis {
             let progress = self.progress(&eni.id);
-            let early = progress.busy || progress.not_before > now;
+            let due = progress.not_before <= now;
+            let early = progress.busy || !due;
+            if due && progress.again && eni.stage == EniStage::Attached {
+                // Its pods do not wait for what the cloud is asked about it.
+                self.set_up(eni);
+            }
             if eni.stage == EniStage::Attaching {
                 self.links_wanted.want();
             }
@@ -147,22 +154,29 @@ impl Node {
         if fresh || eni.gateway.is_empty() {
             self.interfaces.want();
         }
+        if self.progress(&eni.id).applied.is_none() {
+            self.set_up(eni);
+        }
+    }
+
+    /// Sets an attached ENI's link up, one time after the other: of two under way nobody could tell which
+    /// an answer is for.
+    fn set_up(&mut self, eni: &EniEntry) {
         let Some(link) = self.links.get(&eni.mac).cloned() else {
             return self.links_wanted.want();
         };
         let progress = self.progress(&eni.id);
-        if progress.applied.is_some() || progress.applying || eni.gateway.is_empty() {
+        if progress.applying || eni.gateway.is_empty() {
             return;
         }
-        progress.applying = true;
+        (progress.applying, progress.again) = (true, false);
         let net = self.eni_net(eni, &link);
         self.out.emit(Action::ApplyEni(eni.id.clone(), net));
     }
 
-    /// Sets an ENI's link up anew though it is the one it was: what it needs has changed.
+    /// Sets an ENI's link up anew though it is the one it was: what it needs has changed. It is used meanwhile.
     pub(super) fn set_up_again(&mut self, id: &EniId) {
-        let progress = self.progress(id);
-        (progress.applied, progress.applying) = (None, false);
+        self.progress(id).again = true;
     }
 
     pub(super) fn eni_applied(&mut self, now: Timestamp, id: &EniId, result: Result<(), String>) {
@@ -182,6 +196,7 @@ impl Node {
             Err(error) => {
                 progress.failures = failures;
                 progress.not_before = now.after(wait);
+                progress.again |= progress.applied.is_some();
                 self.notice(Notice::KernelFailed(format!("setting up {id}: {error}")));
             }
         }

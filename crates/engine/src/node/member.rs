@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use model::{
     AttachmentKey, DualStack, EniId, PodKey, Timestamp,
-    net::{EniNet, Link},
+    net::{EniNet, Link, PodNet},
     podeni::{Phase, PodEni},
 };
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     ledger::{Attachment, Change, EniEntry, Entry, Member},
-    netplan,
+    netplan::{self, LocalTraffic},
 };
 
 /// What is known of trunk pods beyond the ledger.
@@ -269,6 +269,26 @@ impl Node {
     fn leaves(&self, key: &AttachmentKey) -> bool {
         let work = self.work.get(key);
         matches!(work, Some(Work::Removing { .. } | Work::RemovalDue { .. }))
+    }
+
+    /// The plan of a pod that goes. Its row may say another mode already than the rules that stand; strict ones
+    /// first, because a plain one names no link and a removal by it takes whichever comes first.
+    pub(super) fn pod_net_in_every_mode(&self, attachment: &Attachment) -> PodNet {
+        let mut net = self.pod_net(attachment);
+        if attachment.member.is_none() {
+            return net;
+        }
+        net.host_rules.clear();
+        for local in [LocalTraffic::Strict, LocalTraffic::Standard] {
+            let mut so = attachment.clone();
+            so.members_mut().for_each(|member| member.local = local);
+            for rule in self.pod_net(&so).host_rules {
+                if !net.host_rules.contains(&rule) {
+                    net.host_rules.push(rule);
+                }
+            }
+        }
+        net
     }
 
     /// Pods that stand go the way the configuration names now.

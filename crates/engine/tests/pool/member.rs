@@ -343,3 +343,21 @@ fn a_pod_that_stands_follows_the_way_the_configuration_names() {
     }
     assert_eq!(*world.rules(), before);
 }
+
+#[test]
+fn a_pod_that_goes_takes_the_rules_of_either_way_along() {
+    for (from, to) in [
+        (LocalTraffic::Strict, LocalTraffic::Standard),
+        (LocalTraffic::Standard, LocalTraffic::Strict),
+    ] {
+        let mut world = with_two();
+        world.configure(|config| config.policy.trunk = Some(from));
+        world.pass(5);
+        // The kernel has not followed yet when the pod goes.
+        world.refuse_trunk_filters();
+        world.configure(|config| config.policy.trunk = Some(to));
+        world.step(Step::Del(POD));
+        world.pass(1);
+        assert!(world.rules().is_empty(), "{to:?}: {:?}", world.rules());
+    }
+}

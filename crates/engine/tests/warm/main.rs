@@ -10,7 +10,7 @@ mod world;
 use std::{collections::BTreeSet, time::Duration};
 
 use engine::cluster::Notice;
-use model::{EniId, EniStatus, podeni::Phase, podnetworking::Warm};
+use model::{EniId, EniStatus, FaultClass, podeni::Phase, podnetworking::Warm};
 use world::{World, pod_name};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -250,6 +250,62 @@ fn a_full_vswitch_is_told_of_once_and_asked_rarely() {
     world.addresses = 100;
     world.run(11 * MINUTE);
     assert_eq!(on_trunks(&world), 3);
+}
+
+#[test]
+fn a_write_that_fails_draws_no_second_one() {
+    let mut world = filled(1, members(5));
+    world.failing = 4;
+    world.create(1, "n0");
+    world.run(MINUTE);
+    assert!(world.all_bound());
+    let plane = world.planes.values().next().expect("it lives");
+    assert_eq!(plane.view().spent.drawn, 1);
+}
+
+#[test]
+fn nodes_that_take_no_eni_hold_up_no_other() {
+    for class in [
+        FaultClass::Conflict,
+        FaultClass::Denied,
+        FaultClass::Unknown,
+    ] {
+        let mut world = filled(14, members(1));
+        let refusing = world.nodes.values().take(12);
+        world.refusing = refusing
+            .map(|node| (node.instance.clone(), class))
+            .collect();
+        world.change(|one| one.warm = members(3));
+        world.run(COLLECTED);
+        let well: Vec<_> = world
+            .nodes
+            .values()
+            .skip(12)
+            .map(|node| node.instance.clone())
+            .collect();
+        for instance in well {
+            let spare = world.spare().into_iter();
+            let here = spare.filter(|eni| eni.instance.as_ref() == Some(&instance));
+            assert_eq!(here.count(), 3, "{instance}: {class:?}");
+        }
+    }
+}
+
+#[test]
+fn the_eni_of_a_pod_that_runs_is_no_spare() {
+    let mut world = filled(1, members(2));
+    // One is drawn, and none can be made in its place.
+    world.addresses = 0;
+    world.create(1, "n0");
+    world.run(5 * MINUTE);
+    world.delete_record(1);
+    world.run(5 * MINUTE);
+    let plane = world.planes.values().next().expect("it lives");
+    assert_eq!(plane.view().spent.kept, 0);
+    world.delete(1);
+    world.run(5 * MINUTE);
+    let plane = world.planes.values().next().expect("it lives");
+    assert_eq!(plane.view().spent.kept, 1, "when the pod goes it is one");
 }
 
 #[test]

@@ -70,6 +70,10 @@ pub(crate) struct World {
     pub(crate) members: usize,
     /// ENIs the vSwitch still has addresses for.
     pub(crate) addresses: usize,
+    /// Instances that take no ENI, and what the cloud says then.
+    pub(crate) refusing: BTreeMap<InstanceId, FaultClass>,
+    /// Creates of records that still fail.
+    pub(crate) failing: usize,
     pub(crate) calls: BTreeMap<&'static str, usize>,
     pub(crate) actions: usize,
     /// Kill whoever acts at this action, and whether it is carried out all the same.
@@ -121,6 +125,8 @@ impl World {
             tokens: BTreeMap::new(),
             members: 30,
             addresses: 1000,
+            refusing: BTreeMap::new(),
+            failing: 0,
             calls: BTreeMap::new(),
             actions: 0,
             kill_at: None,
@@ -191,6 +197,15 @@ impl World {
         for plane in planes {
             self.later(WRITE, Event::Tell(plane, input.clone()));
         }
+    }
+
+    /// As `kubectl delete podeni`: it waits for its finalizer.
+    pub(crate) fn delete_record(&mut self, at: usize) {
+        let (key, version) = (pod_name(at), self.next_version());
+        let record = self.records.get_mut(&key).expect("it is there");
+        (record.deleting, record.version) = (true, version);
+        let record = Some(Box::new(record.clone()));
+        self.watch(&Input::Record(key, record));
     }
 
     pub(crate) fn create(&mut self, at: usize, node: &str) {
@@ -344,7 +359,7 @@ impl World {
                 let all = ids.into_iter().map(|id| VSwitch {
                     id,
                     zone: zone(),
-                    available_addresses: 1000,
+                    available_addresses: u32::try_from(self.addresses).unwrap(),
                     cidr: "10.0.0.0/16".parse().unwrap(),
                     ipv6_cidr: None,
                 });
@@ -373,6 +388,10 @@ impl World {
 
     fn store(&mut self, key: &PodKey, store: Store) -> Result<Option<Box<PodEni>>, WriteFault> {
         let version = self.next_version();
+        if self.failing > 0 && matches!(store, Store::Create(_)) {
+            self.failing -= 1;
+            return Err(WriteFault::Failed("no answer".into()));
+        }
         match (store, self.records.get_mut(key)) {
             (Store::Create(record), None) => {
                 let uid = format!("record-{version}");
@@ -498,6 +517,9 @@ impl World {
                 trunk,
             } => {
                 let trunk = trunk.clone().ok_or(FaultClass::Invalid)?;
+                if let Some(class) = self.refusing.get(instance) {
+                    return Err(*class);
+                }
                 if self.on.values().filter(|one| **one == trunk).count() >= self.members {
                     return Err(FaultClass::Exhausted(Exhausted::EniPerInstance));
                 }

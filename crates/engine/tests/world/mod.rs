@@ -389,10 +389,12 @@ impl World {
                 if let Some(tags) = net.tags {
                     self.tags = tags.iter().map(|tag| tag.vlan).collect();
                 }
-                self.kernel.settle(&net.rules);
                 let result = match refused {
                     true => Err("refused".into()),
-                    false => Ok(()),
+                    false => {
+                        self.kernel.settle(&net.rules);
+                        Ok(())
+                    }
                 };
                 self.inbox.push_back(Input::EniApplied(eni, result));
             }

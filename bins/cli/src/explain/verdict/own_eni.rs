@@ -62,6 +62,8 @@ fn nobody(facts: &Facts, own: &OwnEni) -> Option<Finding> {
 
 fn waiting(facts: &Facts, own: &OwnEni, record: Option<&Record>) -> Option<Finding> {
     let name = &facts.name;
+    let uid = facts.pod.is().map_or("", |pod| pod.uid.as_str());
+    let before = record.is_some_and(|record| !record.deleting && record.pod_uid != uid);
     let message = record
         .map(|record| record.message.clone())
         .filter(|text| !text.is_empty());
@@ -69,6 +71,9 @@ fn waiting(facts: &Facts, own: &OwnEni, record: Option<&Record>) -> Option<Findi
         .or_else(|| told(facts))
         .or_else(|| (own.trunk == Seen::Is(false)).then(|| "its node has no trunk ENI".into()))
         .unwrap_or_else(|| match record {
+            Some(_) if before => {
+                "a PodENI of its own: what the pod before it had is taken back, or given to it, first".into()
+            }
             Some(_) => "the cloud's answer".into(),
             None => "its PodENI, which the control plane makes first".into(),
         });
@@ -77,6 +82,7 @@ fn waiting(facts: &Facts, own: &OwnEni, record: Option<&Record>) -> Option<Findi
         Some(record) if record.deleting => {
             "the PodENI of the pod before it is being deleted".to_owned()
         }
+        Some(_) if before => "its PodENI is still that of the pod before it".to_owned(),
         Some(record) if record.phase.is_empty() => "its PodENI was just made".to_owned(),
         Some(record) => format!("its PodENI is in phase {}", record.phase),
     };

@@ -102,7 +102,10 @@ fn who_deletes_a_networking_is_told_who_uses_it() {
     let answer = || ask.answered(super::super::validation(&all, &ask));
     assert_eq!(answer()["response"]["warnings"], Value::Null);
     let pod = PodKey::new("default", "web-0").unwrap();
-    all.known.borrow().users.told(pod, Some("new".into()));
+    all.known
+        .borrow()
+        .users
+        .told(pod, ["new".to_owned()].into());
     let told = answer();
     assert_eq!(told["response"]["allowed"], true);
     let warning = told["response"]["warnings"][0].as_str().unwrap();

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use model::{
-    EniId, PodKey, Timestamp,
-    podeni::{NetworkRequest, Phase, PodEni},
+    EniId, PodKey, SecurityGroupId, Timestamp,
+    podeni::{Allocation, NetworkRequest, Phase, PodEni},
     podnetworking::{PodNetworking, Tenure},
 };
 
@@ -54,10 +54,16 @@ impl Cluster {
             Place::Zone(node.zone.clone()),
         ];
         places.iter().find_map(|place| {
-            let all = self.pool.of(place).filter(|(id, slot)| {
-                slot.edition == edition && !taken.contains(id) && self.may_have(key, slot, node)
+            let all = self.pool.of(place);
+            let all = all.filter(|(id, slot)| slot.edition == edition && !taken.contains(id));
+            let mut all: Vec<_> = all.collect();
+            // What the pod drew before comes first, or each try of a write would take another one.
+            all.sort_by_key(|(id, slot)| {
+                let drawn = matches!(slot.standing, Standing::Drawn(..));
+                (!drawn, slot.since, *id)
             });
-            let first = all.min_by_key(|(id, slot)| (slot.since, *id));
+            let mut all = all.into_iter();
+            let first = all.find(|(_, slot)| self.may_have(key, slot, node));
             first.map(|(id, _)| id)
         })
     }
@@ -146,7 +152,9 @@ impl Cluster {
         record: &PodEni,
         progress: &Progress,
     ) {
-        if !record.deleting || record.phase != Phase::Bind {
+        let pod = self.pods.get(&record.key).map(|pod| &pod.pod);
+        let used = pod.is_some_and(|pod| pod.uid == record.pod && !pod.finished);
+        if !record.deleting || record.phase != Phase::Bind || used {
             return;
         }
         let place = Place::Node(record.node.clone());
@@ -161,7 +169,7 @@ impl Cluster {
             let (Some(edition), Some(eni)) = (&allocation.edition, &allocation.eni) else {
                 continue;
             };
-            let wanted = self.edition(edition);
+            let wanted = self.edition(edition).filter(|one| is_of(allocation, one));
             let wanted = wanted.map_or(0, |one| self.wants_at(one, &place));
             let attached = record.attached.get(&eni.id);
             let member = attached.is_some_and(|one| one.vlan.is_some());
@@ -185,4 +193,11 @@ impl Cluster {
             });
         }
     }
+}
+
+/// Whether it is what the PodNetworking describes: the edition that a record says may be anybody's word.
+pub(super) fn is_of(allocation: &Allocation, networking: &PodNetworking) -> bool {
+    let groups = |all: &[SecurityGroupId]| all.iter().cloned().collect::<BTreeSet<_>>();
+    networking.vswitches.contains(&allocation.vswitch)
+        && groups(&networking.security_groups) == groups(&allocation.security_groups)
 }

@@ -197,6 +197,9 @@ impl Pool {
         };
         if let Some(ids) = self.at.get_mut(&slot.place) {
             ids.remove(&id);
+            if ids.is_empty() {
+                self.at.remove(&slot.place);
+            }
         }
         if let Some(eni) = &slot.allocation.eni {
             self.by_eni.remove(&eni.id);
@@ -316,6 +319,7 @@ impl Cluster {
         if !self.keeps_spares() {
             return;
         }
+        self.forget_the_dead();
         let nodes = self.nodes.values();
         let both = nodes.flat_map(|node| {
             let zone = Place::Zone(node.zone.clone());
@@ -325,6 +329,22 @@ impl Cluster {
         for place in places {
             self.pool.visit(place);
         }
+    }
+
+    /// Drops what is remembered of editions and nodes that are no more.
+    fn forget_the_dead(&mut self) {
+        let planes = self.planes.values().map(|plane| &plane.networking);
+        let editions: BTreeSet<&String> = planes.map(|one| &one.edition).collect();
+        let lives = |(edition, place): &(String, Place)| {
+            let there = match place {
+                Place::Node(name) => self.nodes.contains_key(name),
+                Place::Zone(_) => true,
+            };
+            there && editions.contains(edition)
+        };
+        self.pool.used.retain(|at, _| lives(at));
+        self.pool.refused.retain(|at, _| lives(at));
+        self.pool.told.retain(|edition| editions.contains(edition));
     }
 
     /// Records came, went or changed: what they name is theirs, what they named may rest now.

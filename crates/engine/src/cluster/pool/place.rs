@@ -27,6 +27,10 @@ const IDLE: Duration = Duration::from_secs(600);
 /// most 120 creates and attaches of the 500 a minute, and a hundred nodes have their first within a minute.
 const COMING_MOST: usize = 10;
 
+/// One that takes longer than this waits for something else than its turn, and must not keep others from
+/// theirs: a node that is stopped, a call whose end nobody knows.
+const COMING_LONGEST: Duration = Duration::from_secs(60);
+
 /// How long a waiting pod keeps spares from being made on its node. What waits longer waits for people.
 const PODS_FIRST: Duration = Duration::from_secs(60);
 
@@ -164,9 +168,14 @@ impl Cluster {
         }
         let coming = |slot: &Slot| matches!(slot.standing, Standing::Coming);
         let here = self.pool.of(place).any(|(_, slot)| coming(slot));
-        let all = self.pool.slots.values().filter(|slot| coming(slot));
+        let late = |slot: &Slot| now.since(slot.since) >= COMING_LONGEST;
+        let all = self.pool.slots.values();
+        let all = all.filter(|slot| coming(slot) && !late(slot));
         if !self.pool.listed || here || all.count() >= COMING_MOST {
             self.pool.queue.insert(place.clone());
+            let again = now.after(COMING_LONGEST);
+            let place = super::Matter::Place(place.clone());
+            self.pool.alarms.set(place, again);
             return false;
         }
         let Some(zone) = self.zone_of(place) else {
@@ -183,9 +192,13 @@ impl Cluster {
             self.vswitches.known(),
             self.dice.roll(),
         );
-        let Choice::Take { vswitch, blocks } = choice else {
-            self.refused(now, edition, place);
-            return false;
+        let (vswitch, blocks) = match choice {
+            Choice::Take { vswitch, blocks } => (vswitch, blocks),
+            Choice::None { why, .. } => {
+                self.tell_failed(edition.to_owned(), &why);
+                self.refused(now, edition, place);
+                return false;
+            }
         };
         let Some(allocation) = Self::blank(&networking, vswitch, blocks) else {
             return false;

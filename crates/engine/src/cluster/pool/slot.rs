@@ -17,6 +17,9 @@ use crate::{
 /// When a call that something under way holds back is tried again.
 const HELD_BACK: Duration = Duration::from_secs(1);
 
+/// When one whose address a pod reports is looked at again.
+const IN_USE: Duration = Duration::from_secs(60);
+
 impl Cluster {
     /// Does the next thing for a spare ENI.
     pub(super) fn advance_slot(&mut self, now: Timestamp, id: SlotId) {
@@ -103,17 +106,33 @@ impl Cluster {
             return None;
         };
         let writes = self.threads.get(key).is_some_and(|one| one.is_writing());
-        let waits = self.pods.contains_key(key) && !self.records.contains_key(key);
+        let pod = self.pods.get(key).filter(|pod| !pod.pod.finished);
+        let waits = pod.is_some() && !self.records.contains_key(key);
         (writes || waits).then(|| now.after(RESTS))
     }
 
     fn call_for(&mut self, now: Timestamp, id: SlotId, call: Call) {
-        let Some(slot) = self.pool.slots.get_mut(&id) else {
+        let Some(slot) = self.pool.slots.get(&id) else {
             return;
         };
         let purpose = match slot.standing {
+            // A pod waits for its room.
+            Standing::Leaving if self.room(&slot.place).is_some_and(|room| room < 0) => {
+                Purpose::Pod
+            }
             Standing::Leaving => Purpose::Housekeeping,
             _ => Purpose::Refill,
+        };
+        let takes = matches!(call, Call::Detach { .. } | Call::Delete(_));
+        let addresses = &slot.allocation.addresses;
+        let has = |address| addresses.iter().any(|(_, own)| *own == address);
+        if takes && self.pod_at(has).is_some() {
+            // Somebody deleted the record of a pod that runs.
+            let at = now.after(IN_USE);
+            return self.pool.alarms.set(Matter::Slot(id), at);
+        }
+        let Some(slot) = self.pool.slots.get_mut(&id) else {
+            return;
         };
         if let Call::Look(eni) = &call {
             slot.progress.called(&call);
@@ -161,8 +180,12 @@ impl Cluster {
             return;
         };
         self.tell_refused(id, &fault);
-        // The trunk takes no more than this: there is no use in trying again.
-        if matches!(call, Call::Attach { .. }) && matches!(fault.class, FaultClass::Exhausted(_)) {
+        // What time alone does not mend is not tried again here and now.
+        let passes = matches!(
+            fault.class,
+            FaultClass::Throttled | FaultClass::Conflict | FaultClass::Unknown
+        );
+        if matches!(call, Call::Attach { .. }) && !passes {
             let Some(slot) = self.pool.slots.get(&id) else {
                 return;
             };
@@ -172,18 +195,21 @@ impl Cluster {
         }
     }
 
-    /// Tells once that no spare ENI of an edition can be made, until one is.
     fn tell_refused(&mut self, id: SlotId, fault: &Fault) {
-        let Some(slot) = self.pool.slots.get(&id) else {
-            return;
-        };
-        let edition = slot.edition.clone();
-        let name = self.edition(&edition).map(|one| one.name.clone());
-        if fault.class == FaultClass::Throttled || !self.pool.told.insert(edition) {
-            return;
+        let slot = self.pool.slots.get(&id);
+        let edition = slot.map(|slot| slot.edition.clone());
+        if let Some(edition) = edition.filter(|_| fault.class != FaultClass::Throttled) {
+            self.tell_failed(edition, &fault.text);
         }
-        if let Some(name) = name {
-            self.notice(Notice::SpareFailed(name, fault.text.clone()));
+    }
+
+    /// Tells once that no spare ENI of an edition can be made, until one is.
+    pub(super) fn tell_failed(&mut self, edition: String, why: &str) {
+        let name = self.edition(&edition).map(|one| one.name.clone());
+        if let Some(name) = name
+            && self.pool.told.insert(edition)
+        {
+            self.notice(Notice::SpareFailed(name, why.to_owned()));
         }
     }
 

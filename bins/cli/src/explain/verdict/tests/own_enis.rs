@@ -77,10 +77,15 @@ pub(super) const OWN_ENIS: [Case; 10] = [
         &["has no trunk ENI", "enable_eni_trunking"],
         |f| own_eni(f, Seen::Absent, Some(2), false),
     ),
-    case("of the pod before it", HasNot, &["in phase Bind"], |f| {
-        own_eni(f, record("Bind", ""), Some(2), true);
-        pod(f).uid = "another".into();
-    }),
+    case(
+        "of the pod before it",
+        HasNot,
+        &["that of the pod before it", "a PodENI of its own"],
+        |f| {
+            own_eni(f, record("Bind", ""), Some(2), true);
+            pod(f).uid = "another".into();
+        },
+    ),
     case("going", HasNot, &["is being deleted"], |f| {
         let Seen::Is(mut one) = record("Bind", "") else {
             return;
