@@ -28,8 +28,10 @@ use crate::facts::Known;
 
 pub(crate) use disk::{Directory, Disk};
 
-/// The format this release writes.
-const FORMAT: u64 = 1;
+/// The newest format this release knows, and the one it writes as long as an older release could read all
+/// rows: one of before pods had several interfaces would forget all but the first.
+const FORMAT: u64 = 2;
+const FORMAT_OF_ONE_INTERFACE: u64 = 1;
 
 /// Pages kept in memory. A node's ledger of 300 rows of 300 bytes is 90 KiB.
 const CACHE_BYTES: usize = 512 * 1024;
@@ -128,6 +130,8 @@ pub(crate) struct Store<D = Directory> {
     disk: D,
     /// Nothing once a write failed.
     file: Option<Database>,
+    /// The format it has.
+    format: u64,
     /// What was last to be kept beside the rows.
     facts: Facts,
 }
@@ -163,6 +167,7 @@ impl<D: Disk> Store<D> {
         let mut store = Self {
             disk,
             file: None,
+            format: FORMAT_OF_ONE_INTERFACE,
             facts: Facts::default(),
         };
         let found = match store.disk.open(FILE) {
@@ -243,7 +248,7 @@ impl<D: Disk> Store<D> {
         })
     }
 
-    fn check_format(&self, read: &ReadTransaction) -> Result<(), StoreError> {
+    fn check_format(&mut self, read: &ReadTransaction) -> Result<(), StoreError> {
         let number = fact(read, FORMAT_ROW)?.and_then(|row| row.try_into().ok());
         let found = number
             .map(u64::from_be_bytes)
@@ -252,6 +257,7 @@ impl<D: Disk> Store<D> {
             let path = self.disk.place(FILE);
             return Err(StoreError::Newer { path, found });
         }
+        self.format = found;
         Ok(())
     }
 
@@ -261,7 +267,15 @@ impl<D: Disk> Store<D> {
         let Some(file) = &self.file else {
             return self.make(ledger);
         };
-        let written = commit(file, |write| put(write, changes));
+        let format = self.format.max(format_of(changes));
+        let rises = format > self.format;
+        let written = commit(file, |write| {
+            if rises {
+                put_format(write, format)?;
+            }
+            put(write, changes)
+        });
+        self.format = format;
         self.trusted(written)
     }
 
@@ -309,7 +323,7 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    fn draft(&self, ledger: &Ledger) -> Result<Database, StoreError> {
+    fn draft(&mut self, ledger: &Ledger) -> Result<Database, StoreError> {
         let file = self.disk.create(DRAFT);
         let file = file.map_err(self.failed("making", DRAFT))?;
         let mut builder = Database::builder();
@@ -317,12 +331,9 @@ impl<D: Disk> Store<D> {
         let made = builder.create_with_backend(file);
         let made = made.map_err(database("making"))?;
         let rows: Vec<Change> = ledger.entries().map(Change::Put).collect();
+        self.format = format_of(&rows);
         commit(&made, |write| {
-            let format = FORMAT.to_be_bytes();
-            let mut facts = write.open_table(FACTS).map_err(database("writing"))?;
-            let new = facts.insert(FORMAT_ROW, format.as_slice());
-            new.map_err(database("writing"))?;
-            drop(facts);
+            put_format(write, self.format)?;
             put_facts(write, &self.facts)?;
             put(write, &rows)
         })?;
@@ -337,6 +348,25 @@ fn commit(
     let write = file.begin_write().map_err(database("writing"))?;
     fill(&write)?;
     write.commit().map_err(database("writing"))
+}
+
+/// The format that rows of these changes need.
+fn format_of(changes: &[Change]) -> u64 {
+    let several = changes.iter().any(|change| match change {
+        Change::Put(Entry::Attachment(attachment)) => !attachment.further.is_empty(),
+        Change::Put(_) | Change::Delete(_) => false,
+    });
+    match several {
+        true => FORMAT,
+        false => FORMAT_OF_ONE_INTERFACE,
+    }
+}
+
+fn put_format(write: &WriteTransaction, format: u64) -> Result<(), StoreError> {
+    let mut facts = write.open_table(FACTS).map_err(database("writing"))?;
+    let format = format.to_be_bytes();
+    let new = facts.insert(FORMAT_ROW, format.as_slice());
+    new.map_err(database("writing")).map(drop)
 }
 
 fn put_facts(write: &WriteTransaction, facts: &Facts) -> Result<(), StoreError> {

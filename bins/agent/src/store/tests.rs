@@ -5,9 +5,12 @@ mod faults;
 
 use std::{fs, path::Path};
 
-use engine::ledger::{AddressEntry, AddressState, EniEntry, EniStage, Intent, IntentCall};
+use engine::{
+    ledger::{AddressEntry, AddressState, EniEntry, EniStage, Further, Intent, IntentCall, Member},
+    netplan::LocalTraffic,
+};
 use faults::{Dice, FaultyDisk, Trouble};
-use model::{ClientToken, DualStack, EniId, Mac, VSwitchId};
+use model::{ClientToken, DualStack, EniId, InterfaceName, Mac, VSwitchId};
 
 use super::*;
 
@@ -240,6 +243,47 @@ fn the_rows_of_the_first_release_are_read() {
     assert_eq!(found.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
 }
 
+/// An older release would keep the first interface and forget the others.
+#[test]
+fn the_format_rises_with_the_first_row_of_several_interfaces() {
+    let golden = include_str!("tests/format-1.jsonl");
+    let rows = golden.lines().filter_map(|line| line.split_once('\t'));
+    let mut rows = rows.filter_map(|(_, row)| match serde_json::from_str(row) {
+        Ok(Entry::Attachment(attachment)) => Some(attachment),
+        _ => None,
+    });
+    let one = rows.next().expect("the first release had attachments");
+    let mut several = one.clone();
+    several.further = vec![Further {
+        interface: InterfaceName::new("eth1").unwrap(),
+        host_link: InterfaceName::new("cali1").unwrap(),
+        addresses: DualStack::default(),
+        member: Member {
+            eni: eni(1),
+            vlan: 1,
+            subnet: DualStack::default(),
+            default_route: false,
+            routes: Vec::new(),
+            local: LocalTraffic::Strict,
+        },
+    }];
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, ..) = open(directory.path()).unwrap();
+    let ledger = Ledger::default();
+    let format = |store: &Store| {
+        let read = store.file.as_ref().unwrap().begin_read().unwrap();
+        fact(&read, FORMAT_ROW).unwrap()
+    };
+    for (row, wanted) in [(&one, 1_u64), (&several, 2), (&one, 2)] {
+        let change = Change::Put(Entry::Attachment(row.clone()));
+        store.write(&[change], &ledger).unwrap();
+        assert_eq!(format(&store), Some(wanted.to_be_bytes().to_vec()));
+    }
+    drop(store);
+    let (store, ..) = open(directory.path()).unwrap();
+    assert_eq!(store.format, 2);
+}
+
 #[test]
 fn a_newer_file_is_refused_and_a_row_nobody_can_read_is_damage() {
     let directory = tempfile::tempdir().unwrap();
@@ -251,7 +295,7 @@ fn a_newer_file_is_refused_and_a_row_nobody_can_read_is_damage() {
     assert!(
         refused
             .to_string()
-            .contains("format 9, this release knows 1"),
+            .contains("format 9, this release knows 2"),
         "{refused}"
     );
     assert!(directory.path().join(FILE).exists(), "it stays where it is");
