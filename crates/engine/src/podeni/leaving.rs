@@ -15,20 +15,26 @@ use super::{
 /// Takes the ENIs off their node and keeps them: the record says so before the first call and after the
 /// last. Instance and trunk stay written; they tell where the pod was.
 pub(super) fn unbind(now: Timestamp, record: &PodEni, progress: &Progress) -> Plan {
+    let mut next = record.clone();
     if record.phase != Phase::Detaching {
-        let mut next = record.clone();
         next.phase = Phase::Detaching;
         // The promise counts from here: the pod is gone now, and was there until just before.
         next.last_seen = Some(now.max(record.last_seen.unwrap_or_default()));
         return Plan::step(Step::Write(Box::new(next)));
     }
-    let ways = record.allocations.iter().filter_map(|one| {
-        let eni = &one.eni.as_ref()?.id;
-        Some(off(now, eni, home(record, eni), progress))
+    for allocation in &mut next.allocations {
+        making::adopt(now, allocation, progress);
+    }
+    // An ENI that came after its pod had gone: kept with the others, and first of all written.
+    if next.allocations != record.allocations {
+        return Plan::step(Step::Write(Box::new(next)));
+    }
+    let ways = record.allocations.iter().map(|one| match &one.eni {
+        Some(eni) => off(now, &eni.id, home(record, &eni.id), progress),
+        None => unmade(now, &record.uid, one, progress),
     });
     match Ways::of(ways) {
         Ways::Done => {
-            let mut next = record.clone();
             next.phase = Phase::Unbind;
             next.attached.clear();
             Plan::step(Step::Write(Box::new(next)))

@@ -140,10 +140,7 @@ pub(super) fn enis(
         match progress.request(now, &allocation.interface, allocation.attempt) {
             Requested::Busy => {}
             Requested::Never | Requested::Unknown => ask(record, allocation, &mut calls, &mut whys),
-            Requested::Made(new) => {
-                allocation.eni = Some(new.eni.clone());
-                allocation.addresses = new.addresses;
-            }
+            Requested::Made(_) => adopt(now, allocation, progress),
             Requested::Refused {
                 fault, again, due, ..
             } => {
@@ -173,6 +170,15 @@ pub(super) fn enis(
         Step::Call(calls)
     };
     Plan { step, why }
+}
+
+/// Names the ENI that was made for an allocation that has none, if one was.
+pub(super) fn adopt(now: Timestamp, allocation: &mut Allocation, progress: &Progress) {
+    let request = progress.request(now, &allocation.interface, allocation.attempt);
+    if let (None, Requested::Made(new)) = (&allocation.eni, request) {
+        allocation.eni = Some(new.eni.clone());
+        allocation.addresses = new.addresses;
+    }
 }
 
 fn ask(record: &PodEni, allocation: &Allocation, calls: &mut Vec<Call>, whys: &mut Vec<String>) {
