@@ -196,36 +196,40 @@ impl Node {
         if self.leaves(&attachment.key) || attachment.superseded || attachment.member.is_none() {
             return;
         }
-        match self.standing(attachment) {
-            Ok(now) if now == *attachment => self.members.forget(&attachment.key),
-            Ok(now) => {
-                self.members.forget(&attachment.key);
-                self.record(Change::Put(Entry::Attachment(now)));
-                self.set_up_again(&attachment.eni);
-            }
-            Err(why) => {
-                let key = attachment.key.clone();
-                if self.members.lost.insert(key, why.clone()).is_none() {
-                    self.notice(Notice::MemberLost(attachment.pod.clone(), why));
-                }
-            }
+        let (now, lost) = self.standing(attachment);
+        // An interface without an ENI does not keep another from following its own.
+        if now != *attachment {
+            self.record(Change::Put(Entry::Attachment(now)));
+            self.set_up_again(&attachment.eni);
+        }
+        let Some(why) = lost else {
+            return self.members.forget(&attachment.key);
+        };
+        let key = attachment.key.clone();
+        if self.members.lost.insert(key, why.clone()).is_none() {
+            self.notice(Notice::MemberLost(attachment.pod.clone(), why));
         }
     }
 
-    /// A standing pod with the VLANs it has now, or why it has none.
-    fn standing(&self, attachment: &Attachment) -> Result<Attachment, String> {
+    /// A standing pod with the VLANs it has now, and why it is cut off if it is.
+    fn standing(&self, attachment: &Attachment) -> (Attachment, Option<String>) {
         let pod = &attachment.pod;
-        let lost = |what: &str| {
+        let cut_off = |what: &str| {
             format!("PodENI {pod} {what}; the pod is cut off, delete it to get it another")
         };
-        let record = self.members.records.get(pod);
-        let record = record.ok_or_else(|| lost("is gone or is another node's"))?;
-        if attachment.uid.as_ref() != Some(&record.pod) {
-            return Err(lost("is another pod's of this name"));
-        }
-        if record.phase != Phase::Bind {
-            return Err(lost(phase(record.phase)));
-        }
+        let mut now = attachment.clone();
+        let record = match self.members.records.get(pod) {
+            None => Err("is gone or is another node's"),
+            Some(record) if attachment.uid.as_ref() != Some(&record.pod) => {
+                Err("is another pod's of this name")
+            }
+            Some(record) if record.phase != Phase::Bind => Err(phase(record.phase)),
+            Some(record) => Ok(record),
+        };
+        let record = match record {
+            Ok(record) => record,
+            Err(what) => return (now, Some(cut_off(what))),
+        };
         let here = record.instance.as_ref() == Some(&self.config.instance)
             && record.trunk.as_ref() == Some(&attachment.eni);
         let vlan = |known: &Member, addresses: &DualStack<IpAddr>| {
@@ -235,18 +239,21 @@ impl Node {
                 eni && one.addresses == *addresses
             });
             let attached = record.attached.get(&known.eni).filter(|_| same);
-            attached
-                .and_then(|it| it.vlan)
-                .ok_or_else(|| lost("names another instance, trunk, ENI or address"))
+            attached.and_then(|it| it.vlan)
         };
-        let mut now = attachment.clone();
+        let mut all_found = true;
+        let mut follow = |member: &mut Member, addresses| match vlan(member, addresses) {
+            Some(vlan) => member.vlan = vlan,
+            None => all_found = false,
+        };
         if let Some(first) = now.member.as_deref_mut() {
-            first.vlan = vlan(first, &attachment.addresses)?;
+            follow(first, &attachment.addresses);
         }
         for further in &mut now.further {
-            further.member.vlan = vlan(&further.member, &further.addresses)?;
+            follow(&mut further.member, &further.addresses);
         }
-        Ok(now)
+        let lost = (!all_found).then(|| cut_off("names another instance, trunk, ENI or address"));
+        (now, lost)
     }
 
     /// What an ENI's link needs; the trunk's, the tags of all pods it carries.

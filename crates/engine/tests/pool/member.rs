@@ -290,7 +290,7 @@ fn a_pod_gets_all_its_interfaces_at_once_or_none() {
 }
 
 #[test]
-fn one_lost_interface_of_two_is_said() {
+fn one_lost_interface_of_two_is_said_and_the_other_follows_its_eni() {
     let mut world = with_two();
     change(&mut world, |record| {
         let eni = record.allocations[0].eni.clone().unwrap();
@@ -300,7 +300,13 @@ fn one_lost_interface_of_two_is_said() {
     assert_eq!((wires.further[0].member.vlan, lost(&world).len()), (225, 0));
     change(&mut world, |record| {
         record.allocations.remove(0);
+        for attached in record.attached.values_mut() {
+            attached.vlan = attached.vlan.map(|vlan| vlan + 1);
+        }
     });
+    let wires = attachment(&world).unwrap();
+    let first = wires.member.unwrap().vlan;
+    assert_eq!([first, wires.further[0].member.vlan], [125, 225]);
     assert!(
         lost(&world)[0].contains("names another"),
         "{:?}",
