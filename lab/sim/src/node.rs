@@ -11,6 +11,7 @@ use engine::{
     ledger::{Change, Entry, EntryKey, IntentCall, Ledger},
     node::{
         CloudCall, Config, EniPolicy, Exhaustion, Node, OpNumber, Policy, PrefixPolicy, Reclaim,
+        VSwitchPolicy,
     },
 };
 use model::{ClientToken, EniId, Timestamp};
@@ -155,8 +156,13 @@ fn policy(setup: &Setup) -> Policy {
         interval: Duration::from_secs(60),
         jitter_per_mille: 100,
     });
+    let vswitches = match setup.any_vswitch {
+        true => VSwitchPolicy::Random,
+        false => VSwitchPolicy::Ordered,
+    };
     Policy {
         enis,
+        vswitches,
         prefixes: setup.prefixes.map(|_| PrefixPolicy { least: setup.least }),
         reclaim,
         ..Policy::default()

@@ -101,6 +101,7 @@ fn setup(seed: u64, minutes: u64, calm: bool, chance: &mut Chance) -> Setup {
         prefixes,
         least,
         spread,
+        any_vswitch: false,
         reclaim,
         vswitches: (0..1 + chance.below(2)).map(|_| bits(chance)).collect(),
         idle_min,

@@ -78,6 +78,7 @@ pub fn schedule(nodes: usize, pods: u16, seed: u64) -> Schedule {
         nodes,
         instance_type: "ecs.g7.4xlarge".into(),
         vswitches: vec![16; 4],
+        any_vswitch: true,
         idle_min: 5,
         idle_max: 10,
         calls_a_minute: 0,

@@ -39,6 +39,9 @@ pub struct Setup {
     /// A new ENI comes before more addresses on those there are (`least_ips`).
     #[serde(default)]
     pub spread: bool,
+    /// Any vSwitch with a free address will do (`random`, which is the default of `eni_conf`), not the first of them.
+    #[serde(default)]
+    pub any_vswitch: bool,
     /// Seconds after which idle addresses above `min_pool_size` go back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reclaim: Option<u64>,
@@ -68,6 +71,7 @@ impl Default for Setup {
             prefixes: None,
             least: 0,
             spread: false,
+            any_vswitch: false,
             reclaim: None,
             idle_min: 2,
             idle_max: 4,

@@ -2,14 +2,14 @@
 //! which it is tried again. It ends by itself: with the first call that succeeds, or when nothing more
 //! is needed.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Node, budget::Api, history::seconds, message::Notice};
 use crate::{
-    ledger::{EniStage, IntentCall},
+    ledger::{EniEntry, EniStage, IntentCall},
     retry::Backoff,
 };
 
@@ -219,7 +219,7 @@ impl Node {
                 until: Some(seconds(stop.until)),
             });
         }
-        self.throttled(now).or_else(|| self.full())
+        self.throttled(now).or_else(|| self.full(now))
     }
 
     /// What people are told: that the pool cannot grow, or that it grows another way than configured.
@@ -251,12 +251,14 @@ impl Node {
     }
 
     /// A pod waits, and the node has everything it may have.
-    fn full(&self) -> Option<Exhaustion> {
+    fn full(&self, now: Timestamp) -> Option<Exhaustion> {
         let (config, limits) = (&self.config, self.config.limits);
         let enis = u32::try_from(self.ledger.enis().count()).unwrap_or(u32::MAX);
         let open = self.ledger.intents().next().is_some();
-        let room = self.ledger.enis().any(|eni| self.lacks(&eni.id) > 0);
-        if self.waiting_count() == 0 || open || room || enis < config.enis_max {
+        let lacking = self.ledger.enis().filter(|eni| self.lacks(&eni.id) > 0);
+        let dry = |eni: &&EniEntry| self.vswitch_full(now, &eni.vswitch);
+        let (dry, room): (Vec<_>, Vec<_>) = lacking.partition(dry);
+        if self.waiting_count() == 0 || open || !room.is_empty() || enis < config.enis_max {
             return None;
         }
         let told = |kind, reason| {
@@ -274,6 +276,9 @@ impl Node {
             );
             return told(ExhaustionKind::Misconfigured, reason);
         }
+        if !dry.is_empty() {
+            return told(ExhaustionKind::VSwitch, self.tied_to_full(&dry));
+        }
         let each = limits.ipv4_per_eni;
         if config.enis_max < allowed {
             let reason = format!(
@@ -288,6 +293,18 @@ impl Node {
             config.enis_max
         );
         told(ExhaustionKind::AddressQuota, reason)
+    }
+
+    /// Why ENIs with places left take no address, and no further ENI brings some.
+    fn tied_to_full(&self, dry: &[&EniEntry]) -> String {
+        let vswitches: BTreeSet<_> = dry.iter().map(|eni| eni.vswitch.as_str()).collect();
+        format!(
+            "vSwitch {} has no free address; {} of the node's {} ENIs have places left and are there, an ENI keeps \
+             its vSwitch, and the node may have no further one",
+            Vec::from_iter(vswitches).join(" and "),
+            dry.len(),
+            self.config.enis_max
+        )
     }
 
     /// Tells people when the state begins, changes its kind, and ends.

@@ -25,6 +25,7 @@ mod prefix;
 mod sticky;
 mod supply;
 mod surplus;
+mod trend;
 mod trunk;
 mod upkeep;
 mod view;
@@ -52,6 +53,7 @@ use self::{
     outbox::Outbox,
     prefix::Blocks,
     surplus::Surplus,
+    trend::Trend,
     trunk::TrunkState,
     upkeep::Sweep,
     vswitch::{Looks, VSwitchState},
@@ -129,6 +131,7 @@ pub struct Node {
     /// Calls the pool would grow by and that may not be made now.
     held: BTreeSet<Api>,
     surplus: Surplus,
+    trend: Trend,
     trunk: TrunkState,
     members: Members,
     /// Since when addresses are missing that nobody was asked for.
@@ -187,6 +190,7 @@ impl Node {
             budget: Budget::default(),
             held: BTreeSet::new(),
             surplus: Surplus::default(),
+            trend: Trend::default(),
             trunk: TrunkState::default(),
             members: Members::default(),
             missing_since: None,

@@ -10,7 +10,7 @@ use std::{cmp::Reverse, time::Duration};
 use model::{EniId, Ipv4Prefix, Timestamp};
 
 use super::{Node, budget::Api, exhaustion::Way, policy::EniPolicy, prefix::Need};
-use crate::ledger::{AddressState, CreateEni, EniStage, IntentCall};
+use crate::ledger::{AddressEntry, AddressState, CreateEni, EniStage, IntentCall};
 
 /// Addresses one AssignPrivateIpAddresses may ask for (ECS API, `SecondaryPrivateIpAddressCount` and
 /// the limit of 10 addresses a call).
@@ -29,9 +29,19 @@ impl Node {
         self.held.clear();
         let waiting = u32::try_from(self.waiting_count()).unwrap_or(u32::MAX);
         let wanted = waiting.saturating_add(self.idle_floor());
-        let missing = wanted.saturating_sub(self.idle(now).saturating_add(self.coming(now)));
+        let here = self.idle(now).saturating_add(self.coming(now));
+        let missing = wanted.saturating_sub(here);
+        let growth = self
+            .trend
+            .growth(now, waiting.saturating_add(self.served()));
         let need = Need {
-            addresses: missing,
+            addresses: match missing {
+                0 => 0,
+                _ => self
+                    .ample(waiting, growth)
+                    .saturating_sub(here)
+                    .max(missing),
+            },
             prefixes: self.prefixes_lacking(now),
         };
         let trunk = self.trunk_due(now);
@@ -48,6 +58,26 @@ impl Node {
         if trunk || missing >= ASSIGN_MAX || now.since(since) >= GATHER {
             self.grow(now, need);
         }
+    }
+
+    /// How many addresses there are to be when there are too few: while pods come, what the next minute will
+    /// take, and a full pool; and a full pool while pods wait and the account's calls are what runs short. Calls
+    /// are what many nodes share. What no pod takes goes back like any surplus.
+    fn ample(&self, waiting: u32, growth: u32) -> u32 {
+        let growing = [Api::CreateNetworkInterface, Api::AssignPrivateIpAddresses];
+        let scarce = growing.iter().any(|api| self.budget.is_throttled(*api));
+        if growth == 0 && !(scarce && waiting > 0) {
+            return 0;
+        }
+        let kept = self.idle_floor().saturating_add(growth);
+        let more = kept.max(self.config.idle_max).min(self.fair_share());
+        waiting.saturating_add(more)
+    }
+
+    /// Pods that have an address of the pool.
+    fn served(&self) -> u32 {
+        let held = |entry: &&AddressEntry| matches!(entry.state, AddressState::Assigned { .. });
+        u32::try_from(self.ledger.addresses().filter(held).count()).unwrap_or(u32::MAX)
     }
 
     /// Idle addresses to keep: those of the configuration, and of the warm-up what no pod took yet.
@@ -104,8 +134,7 @@ impl Node {
             self.grow_by_prefixes(now, id, &mut need);
         }
         for id in &enis {
-            let wanted = self.at_once(now, need.addresses);
-            let count = wanted.min(self.room(now, id)).min(ASSIGN_MAX);
+            let count = need.addresses.min(self.room(now, id)).min(ASSIGN_MAX);
             if count > 0 && self.may_grow(now, Api::AssignPrivateIpAddresses) {
                 need.addresses = need.addresses.saturating_sub(count);
                 let eni = id.clone();
@@ -160,7 +189,13 @@ impl Node {
         let prefix_count = self.blocks_left(now, &vswitch, prefixes);
         let single = match (prefix_count, need.addresses) {
             (0, 0) if !trunk => return,
-            (0, missing) => self.vswitch_has(&vswitch, self.at_once(now, missing).min(places)),
+            (0, missing) => {
+                let ahead = match self.trend.grows() {
+                    true => places.min(self.fair_share()),
+                    false => 0,
+                };
+                self.vswitch_has(&vswitch, missing.max(ahead).min(places))
+            }
             // The primary address alone: a create asks for secondary ones or for prefixes.
             _ => 1,
         };
@@ -175,21 +210,6 @@ impl Node {
         need.addresses = need.addresses.saturating_sub(create.address_count);
         need.met_by_prefixes(prefix_count);
         self.open(now, IntentCall::CreateEni(create));
-    }
-
-    /// How many addresses to ask for when `missing` of them are. While pods wait and the account's calls
-    /// are what runs short, a call brings all that the pods and a full pool need: many nodes share few
-    /// calls.
-    fn at_once(&self, now: Timestamp, missing: u32) -> u32 {
-        let growing = [Api::CreateNetworkInterface, Api::AssignPrivateIpAddresses];
-        let scarce = growing.iter().any(|api| self.budget.is_throttled(*api));
-        if missing == 0 || !scarce || self.waiting_count() == 0 {
-            return missing;
-        }
-        let waiting = u32::try_from(self.waiting_count()).unwrap_or(u32::MAX);
-        let full = waiting.saturating_add(self.config.idle_max);
-        let here = self.idle(now).saturating_add(self.coming(now));
-        missing.max(full.saturating_sub(here))
     }
 
     /// Whether the pool may grow by a call of `api` now. What is not asked for goes on growing, and is

@@ -31,6 +31,10 @@ const FULL: Backoff = Backoff {
     longest: Duration::from_secs(600),
 };
 
+/// Of the addresses of a vSwitch, the part that one node may take for pods that have not come yet: so many nodes
+/// may do that at once, and it is left as soon as that would matter.
+const SHARE: u32 = 64;
+
 /// What is known about a configured vSwitch.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct VSwitchState {
@@ -119,6 +123,22 @@ impl Node {
         wanted.min(shown).min(most)
     }
 
+    /// Whether it has as many addresses as an ENI takes, as far as is known.
+    fn vswitch_fills_an_eni(&self, id: &VSwitchId) -> bool {
+        self.vswitches.get(id).is_none_or(|state| {
+            let shown = state.available();
+            let whole = shown.is_none_or(|free| free >= self.config.limits.ipv4_per_eni);
+            whole && state.refusals == 0 && state.most.is_none()
+        })
+    }
+
+    /// How many addresses beyond the needed ones the node may take: pods of other nodes come first where a vSwitch
+    /// has few left.
+    pub(super) fn fair_share(&self) -> u32 {
+        let shown = self.vswitches.values().filter_map(VSwitchState::available);
+        shown.max().map_or(u32::MAX, |most| most / SHARE)
+    }
+
     /// The vSwitch of the next ENI. Nothing while the cloud is asked about them, or when none can serve;
     /// the latter is then said.
     pub(super) fn choose_vswitch(&mut self, now: Timestamp) -> Option<VSwitchId> {
@@ -135,6 +155,11 @@ impl Node {
         let with_block = |id: &VSwitchId| self.blocks_left(now, id, 1) > 0;
         if usable.iter().any(with_block) {
             usable.retain(with_block);
+        }
+        // An ENI keeps its vSwitch, and a node has few: one in a vSwitch that cannot fill it stays half empty.
+        let fills = |id: &VSwitchId| self.vswitch_fills_an_eni(id);
+        if usable.iter().any(fills) {
+            usable.retain(fills);
         }
         match self.config.policy.vswitches {
             VSwitchPolicy::Ordered => usable.into_iter().next(),
@@ -188,6 +213,11 @@ impl Node {
         count: u32,
         new_eni: bool,
     ) {
+        let known = self.vswitches.entry(id.clone()).or_default();
+        if let Some(vswitch) = &mut known.described {
+            let less = vswitch.available_addresses.min(count.saturating_sub(1));
+            vswitch.available_addresses = less.max(1);
+        }
         let others = self.usable_vswitches(now).any(|other| other != id);
         if count > 1 && !(new_eni && others) {
             self.vswitches.entry(id.clone()).or_default().most = Some(count / 2);

@@ -109,6 +109,43 @@ fn the_last_addresses_of_a_vswitch_are_used() {
     assert_eq!(kind(&world), Some(ExhaustionKind::VSwitch));
 }
 
+/// An ENI keeps its vSwitch: a node whose ENIs all were in one that other nodes emptied could serve no more
+/// pods, though the next one was empty.
+#[test]
+fn an_eni_goes_where_it_can_be_filled() {
+    let mut world = World::new();
+    world.calm();
+    // What comes back there goes to whoever asks first, one address at a time.
+    world.cloud().leave("vsw-1", 0);
+    for pod in 0..12 {
+        world.step(Step::Add(pod));
+        world.cloud().leave("vsw-1", 1);
+        world.pass(70);
+    }
+    let enis = world.view().enis;
+    let elsewhere = enis.iter().filter(|eni| eni.vswitch.as_str() == "vsw-2");
+    assert_eq!(elsewhere.count(), enis.len() - 1, "{enis:?}");
+    assert_eq!(world.view().assigned, 12);
+}
+
+#[test]
+fn enis_that_are_tied_to_a_full_vswitch_are_told_from_full_ones() {
+    let mut world = World::with(|config| config.enis_max = 1);
+    world.calm();
+    world.cloud().leave("vsw-1", 0);
+    for pod in 0..4 {
+        world.step(Step::Add(pod));
+    }
+    world.pass(20);
+    let state = world.view().exhausted.unwrap();
+    assert_eq!(state.kind, ExhaustionKind::VSwitch, "{state:?}");
+    let named = "vSwitch vsw-1 has no free address; 1 of the node's 1 ENIs";
+    assert!(state.reason.starts_with(named), "{}", state.reason);
+    world.cloud().leave("vsw-1", 9);
+    world.pass(90);
+    assert_eq!((world.view().assigned, kind(&world)), (4, None));
+}
+
 #[test]
 fn a_node_with_all_its_type_allows_says_so_and_serves_what_comes_back() {
     let mut world = World::new();
