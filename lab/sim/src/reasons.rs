@@ -52,11 +52,16 @@ impl World {
         if state.kind == ExhaustionKind::Prefix {
             return;
         }
+        // Two calls refused at once: people were told of one, and ask about the other.
+        let later = machine.view(now).exhausted;
+        let later = later.filter(|later| later.kind == state.kind);
+        let reasons = [&state].into_iter().chain(&later);
+        let reasons: Vec<&str> = reasons.map(|state| state.reason.as_str()).collect();
         let says = |told: &Explanation| {
             let mut missing = told.missing.iter();
+            let named = |why: &String| reasons.iter().any(|reason| why.contains(reason));
             // A refusal that waits for the disk tells what stood in the way then.
-            told.state == PodState::Failed
-                || explained(told, state.kind) && missing.any(|why| why.contains(&state.reason))
+            told.state == PodState::Failed || explained(told, state.kind) && missing.any(named)
         };
         let waiting = self.waiting(node, machine);
         let unexplained = waiting
