@@ -21,7 +21,7 @@
 
 // An IPv4 address is kept as ::ffff:a.b.c.d, so that both families share one map.
 struct address {
-	__u8 octets[16];
+	__be32 words[4];
 };
 
 struct member {
@@ -86,22 +86,29 @@ struct {
 	} while (0)
 
 // Who holds the address `ipv4` or `ipv6` bytes into the IP header; nobody when there is none.
+//
+// So that older kernels, 6.1 for one, take it without CAP_PERFMON: what is loaded comes first, to memory that
+// nothing was written to (they refuse to write over a part of what was stored as a whole), and what is
+// looked up is never null by a branch of ours (they try such branches both ways). A frame that is too
+// short leaves zeroes, the address of nobody.
 static __always_inline struct member *member_at(struct __sk_buff *skb, __u32 ipv4, __u32 ipv6)
 {
-	struct address address = { .octets = { [10] = 0xff, [11] = 0xff } };
-	int failed;
+	struct address address;
 
 	switch (bpf_ntohs(skb->protocol)) {
 	case ETH_P_IP:
-		failed = bpf_skb_load_bytes(skb, ETH_HLEN + ipv4, &address.octets[12], 4);
+		bpf_skb_load_bytes(skb, ETH_HLEN + ipv4, &address.words[3], 4);
+		address.words[0] = 0;
+		address.words[1] = 0;
+		address.words[2] = bpf_htonl(0xffff);
 		break;
 	case ETH_P_IPV6:
-		failed = bpf_skb_load_bytes(skb, ETH_HLEN + ipv6, &address, sizeof(address));
+		bpf_skb_load_bytes(skb, ETH_HLEN + ipv6, &address, sizeof(address));
 		break;
 	default:
-		return 0;
+		address = (struct address){};
 	}
-	return failed ? 0 : bpf_map_lookup_elem(&members, &address);
+	return bpf_map_lookup_elem(&members, &address);
 }
 
 SEC("classifier")

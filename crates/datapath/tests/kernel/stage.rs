@@ -92,7 +92,8 @@ impl Namespace {
             "-6 route show table all",
             "-4 rule",
             "-6 rule",
-            "neigh show nud permanent",
+            // In the order of a hash, which is another in each kernel.
+            "neigh show nud permanent | sort",
         ];
         let lines = lists.map(|list| format!("== {list}\n{}", self.ip(list)));
         lines
