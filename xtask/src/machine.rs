@@ -14,6 +14,8 @@ pub(crate) enum Need {
     Lab,
     /// The lab, the tests' other sides, and the reference plugins.
     Tests,
+    /// The lab, and another kernel to run tests under. Not every architecture has it.
+    Guest,
 }
 
 /// A thing the machine needs: how to see that it is there, and which package brings it.
@@ -22,7 +24,8 @@ struct Thing {
     /// A program in PATH, a file when it starts with '/', or a program and a module of it.
     sign: &'static str,
     what_for: &'static str,
-    tests_only: bool,
+    /// What the lab needs, all need.
+    need: Need,
 }
 
 const fn thing(package: &'static str, sign: &'static str, what_for: &'static str) -> Thing {
@@ -30,20 +33,25 @@ const fn thing(package: &'static str, sign: &'static str, what_for: &'static str
         package,
         sign,
         what_for,
-        tests_only: false,
+        need: Need::Lab,
     }
 }
 
 const fn tests(package: &'static str, sign: &'static str, what_for: &'static str) -> Thing {
     Thing {
-        package,
-        sign,
-        what_for,
-        tests_only: true,
+        need: Need::Tests,
+        ..thing(package, sign, what_for)
     }
 }
 
-const THINGS: [Thing; 13] = [
+const fn guest(package: &'static str, sign: &'static str, what_for: &'static str) -> Thing {
+    Thing {
+        need: Need::Guest,
+        ..thing(package, sign, what_for)
+    }
+}
+
+const THINGS: [Thing; 16] = [
     thing("clang", "clang", "compiles eBPF programs"),
     thing(
         "libbpf-dev",
@@ -77,6 +85,9 @@ const THINGS: [Thing; 13] = [
         "python3:ensurepip",
         "runs the cloud's official SDK",
     ),
+    guest("user-mode-linux", "linux.uml", "is the guest's kernel"),
+    guest("kmod", "depmod", "finds the guest's modules"),
+    guest("iptables", "iptables", "translates addresses in the guest"),
 ];
 
 /// Makes sure this is root on Linux and that everything is there; installs what is missing.
@@ -89,7 +100,7 @@ pub(crate) fn prepare(need: Need) -> anyhow::Result<()> {
     }
     let wanted = THINGS
         .iter()
-        .filter(|thing| need == Need::Tests || !thing.tests_only);
+        .filter(|thing| thing.need == Need::Lab || thing.need == need);
     let missing: Vec<&Thing> = wanted.filter(|thing| !is_there(thing.sign)).collect();
     if missing.is_empty() {
         return Ok(());

@@ -2,6 +2,7 @@
 //! `cargo xtask bench`. Each installs what it needs and says what it does.
 
 mod build;
+mod guest;
 mod image;
 mod kubernetes;
 mod machine;

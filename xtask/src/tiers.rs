@@ -5,12 +5,13 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use crate::build::cargo;
+use crate::{build::cargo, guest};
 
 /// A test program.
 #[derive(Debug, Clone)]
@@ -27,11 +28,16 @@ pub(crate) const KUBERNETES: &str = "TERWAY_KUBERNETES";
 
 /// Runs every test of `packages`.
 pub(crate) fn tests_of(packages: &[&str]) -> anyhow::Result<()> {
-    let mut failed = Vec::new();
+    tests_without(packages, &[])
+}
+
+/// Runs the tests of `packages`, but for those that are left out.
+pub(crate) fn tests_without(packages: &[&str], left_out: &[LeftOut]) -> anyhow::Result<()> {
+    let (mut failed, skips) = (Vec::new(), skips(left_out));
     for package in packages {
         let programs = all()?.iter().filter(|program| program.package == *package);
         for program in programs {
-            if !run(program, &[])? {
+            if !run(program, &skips, &[])? {
                 failed.push(format!("{package} ({})", program.name));
             }
         }
@@ -59,18 +65,59 @@ pub(crate) fn test_with(
     name: &str,
     variables: &[(&str, &Path)],
 ) -> anyhow::Result<()> {
-    if !run(find(package, name)?, variables)? {
+    if !run(find(package, name)?, &[], variables)? {
         bail!("tests failed in {package} ({name})");
     }
     Ok(())
 }
 
+/// A test that one kernel cannot run: how its name begins, and why.
+pub(crate) type LeftOut = (&'static str, &'static str);
+
+/// Runs one test program of `package` under the guest's kernel, but for the tests that are left out.
+pub(crate) fn test_in_guest(
+    package: &str,
+    name: &str,
+    left_out: &[LeftOut],
+    within: Duration,
+) -> anyhow::Result<()> {
+    let program = find(package, name)?;
+    println!("{package}: {name}, in the guest");
+    // What the guest prints on is a terminal to it, whatever it is to us.
+    let mut arguments = vec!["--color=never".to_owned()];
+    arguments.extend(skips(left_out));
+    let work = guest::Work {
+        program: &program.executable,
+        arguments: &arguments,
+        directory: &program.directory,
+        within,
+    };
+    if !guest::run(&work)? {
+        bail!("tests failed in {package} ({name}) in the guest");
+    }
+    Ok(())
+}
+
+/// How a test program is told to leave tests out; says which and why.
+fn skips(left_out: &[LeftOut]) -> Vec<String> {
+    for (name, why) in left_out {
+        println!("left out: {name}* ({why})");
+    }
+    let skip = |(name, _): &LeftOut| [String::from("--skip"), String::from(*name)];
+    left_out.iter().flat_map(skip).collect()
+}
+
 /// Whether the program's tests pass.
-fn run(program: &Program, variables: &[(&str, &Path)]) -> anyhow::Result<bool> {
+fn run(
+    program: &Program,
+    arguments: &[String],
+    variables: &[(&str, &Path)],
+) -> anyhow::Result<bool> {
     println!("{}: {}", program.package, program.name);
     let mut test = Command::new(&program.executable);
     // As cargo does: the package's directory is where its tests run.
-    test.arg("--quiet").current_dir(&program.directory);
+    test.arg("--quiet").args(arguments);
+    test.current_dir(&program.directory);
     test.stdin(Stdio::null()).env_remove(KUBERNETES);
     test.envs(variables.iter().copied());
     let status = test
