@@ -1,9 +1,12 @@
-//! Compiles the trunk's eBPF programs.
+//! Compiles the eBPF programs.
 
 use std::process::ExitCode;
 
 mod clang;
 
 fn main() -> ExitCode {
-    clang::compile_all(&[("bpf/trunk.bpf.c", "trunk.bpf.o")])
+    clang::compile_all(&[
+        ("bpf/trunk.bpf.c", "trunk.bpf.o"),
+        ("bpf/ipvlan.bpf.c", "ipvlan.bpf.o"),
+    ])
 }

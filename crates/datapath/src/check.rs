@@ -128,10 +128,10 @@ impl fmt::Display for Difference {
 }
 
 /// What a link should be like.
-struct LinkPlan<'a> {
-    name: &'a InterfaceName,
-    mac: Option<Mac>,
-    mtu: u32,
+pub(crate) struct LinkPlan<'a> {
+    pub(crate) name: &'a InterfaceName,
+    pub(crate) mac: Option<Mac>,
+    pub(crate) mtu: u32,
 }
 
 /// Compares the node's part of a plan with an observation of the node.
@@ -227,7 +227,7 @@ pub fn check_pod(
     Ok(differences)
 }
 
-fn diff_link(side: Side, plan: &LinkPlan<'_>, observed: &Observed) -> Vec<Difference> {
+pub(crate) fn diff_link(side: Side, plan: &LinkPlan<'_>, observed: &Observed) -> Vec<Difference> {
     let link = || plan.name.clone();
     let found = observed
         .links
@@ -261,7 +261,7 @@ fn diff_link(side: Side, plan: &LinkPlan<'_>, observed: &Observed) -> Vec<Differ
     differences
 }
 
-fn diff_addresses(
+pub(crate) fn diff_addresses(
     side: Side,
     planned: &[LinkAddress],
     observed: &Observed,
@@ -289,7 +289,7 @@ fn diff_neighbours(
         })
 }
 
-fn diff_routes(
+pub(crate) fn diff_routes(
     side: Side,
     planned: &[Route],
     observed: &Observed,

@@ -35,7 +35,10 @@ pub(crate) struct LinkDetail {
     pub(crate) up: bool,
     pub(crate) mtu: u32,
     pub(crate) veth: bool,
-    /// Index of the other end of a veth pair, in its namespace.
+    pub(crate) ipvlan: bool,
+    /// What people or we wrote on it.
+    pub(crate) alias: Option<String>,
+    /// Index of the other end of a veth pair, or of the link a slave is of, in its namespace.
     pub(crate) peer: Option<u32>,
     /// Id of the namespace of the other end; without one it is this namespace.
     pub(crate) peer_namespace: Option<i32>,
@@ -53,7 +56,9 @@ pub(crate) fn link_detail(message: &RouteNetlinkMessage) -> Option<LinkDetail> {
         mac: None,
         up: link.header.flags.contains(LinkFlags::Up),
         mtu: 0,
-        veth: is_veth(link),
+        veth: is_kind(link, &InfoKind::Veth),
+        ipvlan: is_kind(link, &InfoKind::IpVlan),
+        alias: None,
         peer: None,
         peer_namespace: None,
     };
@@ -66,6 +71,7 @@ pub(crate) fn link_detail(message: &RouteNetlinkMessage) -> Option<LinkDetail> {
                 detail.mac = bytes.as_slice().try_into().ok().map(Mac);
             }
             LinkAttribute::Mtu(mtu) => detail.mtu = *mtu,
+            LinkAttribute::IfAlias(text) => detail.alias = Some(text.clone()),
             LinkAttribute::Link(index) => detail.peer = Some(*index),
             LinkAttribute::LinkNetNsId(id) => detail.peer_namespace = Some(*id),
             _ => {}
@@ -75,9 +81,9 @@ pub(crate) fn link_detail(message: &RouteNetlinkMessage) -> Option<LinkDetail> {
     Some(detail)
 }
 
-fn is_veth(link: &LinkMessage) -> bool {
+fn is_kind(link: &LinkMessage, kind: &InfoKind) -> bool {
     link.attributes.iter().any(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
+        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(kind.clone())),
         _ => false,
     })
 }

@@ -102,7 +102,7 @@ pub enum Error {
     },
     /// The kernel or a capability in the way of eBPF.
     #[error(
-        "loading the eBPF programs of the trunk ENI ({step}): the agent needs CAP_BPF beside \
+        "loading eBPF programs ({step}): the agent needs CAP_BPF beside \
          CAP_NET_ADMIN, a kernel of 5.8 or later and, before 5.11, an unlimited RLIMIT_MEMLOCK"
     )]
     Bpf {
@@ -112,8 +112,8 @@ pub enum Error {
         #[source]
         source: Box<aya::EbpfError>,
     },
-    /// A map of the trunk's programs would not be read or written.
-    #[error("{doing} in the eBPF map {map} of the trunk ENI")]
+    /// A map of an eBPF program would not be read or written.
+    #[error("{doing} in the eBPF map {map}")]
     Map {
         /// The operation.
         doing: String,

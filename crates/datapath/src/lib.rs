@@ -12,11 +12,14 @@ mod batch;
 mod check;
 mod conntrack;
 mod decode;
+mod ebpf;
 mod encode;
 mod eni;
 mod error;
 mod exchange;
+mod filter;
 mod frame;
+mod ipvlan;
 mod leftover;
 mod netfilter;
 mod netlink;
@@ -34,6 +37,10 @@ pub use check::{Difference, Side, check_pod, diff_eni, diff_pod};
 pub use conntrack::Conntrack;
 pub use eni::{apply_eni, remove_eni};
 pub use error::{Error, Failures, Result};
+pub use ipvlan::{
+    HostStack, apply_ipvlan_eni, apply_ipvlan_pod, check_ipvlan_pod, remove_ipvlan_eni,
+    remove_ipvlan_pod,
+};
 pub use leftover::{Leftover, leftovers, remove_leftover};
 pub use netlink::Netlink;
 pub use nftables::Nftables;

@@ -91,6 +91,7 @@ impl Netlink {
 pub(crate) mod io_errno {
     use rustix::io::Errno;
 
+    pub(crate) const EADDRINUSE: i32 = Errno::ADDRINUSE.raw_os_error();
     pub(crate) const EBUSY: i32 = Errno::BUSY.raw_os_error();
     pub(crate) const EEXIST: i32 = Errno::EXIST.raw_os_error();
     pub(crate) const EINVAL: i32 = Errno::INVAL.raw_os_error();

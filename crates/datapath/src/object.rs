@@ -18,6 +18,8 @@ use model::{
 pub(crate) enum Object<'a> {
     Link(&'a InterfaceName),
     Veth(&'a VethPair),
+    /// An ipvlan device and the link it is a slave of.
+    Slave(&'a InterfaceName, &'a InterfaceName),
     Address(&'a LinkAddress),
     Neighbour(&'a Neighbour),
     Route(&'a Route),
@@ -41,6 +43,7 @@ impl fmt::Display for Object<'_> {
         match self {
             Object::Link(name) => write!(out, "link {name}"),
             Object::Veth(pair) => write!(out, "veth {} with peer {}", pair.host, pair.pod),
+            Object::Slave(name, link) => write!(out, "link {name} link {link} type ipvlan mode l2"),
             Object::Address(a) => write!(out, "address {} dev {}", a.address, a.link),
             Object::Neighbour(n) => {
                 write!(

@@ -7,6 +7,7 @@
 //! other software on a node looks for. Must never know netlink.
 
 mod inside;
+mod ipvlan;
 mod trunk;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,6 +23,7 @@ use model::{
 };
 use sha1::{Digest, Sha1};
 
+pub use self::ipvlan::{ipvlan_eni, ipvlan_pod, ipvlan_sysctls, slave_name};
 pub use self::trunk::{LocalTraffic, trunk_net};
 use crate::ledger::{Attachment, EniEntry, Wire};
 

@@ -8,6 +8,7 @@ pub mod cloud;
 pub mod family;
 pub mod fault;
 pub mod id;
+pub mod ipvlan;
 pub mod mac;
 pub mod net;
 pub mod pod;

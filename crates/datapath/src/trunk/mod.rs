@@ -4,7 +4,6 @@
 //! programs (`bpf/trunk.bpf.c`) see to that; this loads them, hangs them at the trunk's link and keeps
 //! their maps. Never knows what a security group is, nor why a pod has a member ENI.
 
-mod filter;
 mod layout;
 mod program;
 
@@ -13,16 +12,31 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use model::{InterfaceName, net::Tag};
 
 use self::{
-    filter::{Hook, Place},
     layout::{CounterWords, Member},
     program::Program,
 };
 use crate::{
     error::{Error, Result},
+    filter::{Hook, Place, Way},
     netlink::{Netlink, io_errno::ENODEV},
     object::Object,
     observe,
 };
+
+/// What comes from the VPC. Before the Go Terway's filter (20000), which takes off any tag, and Cilium's
+/// (25000), so that both see the frames of pods as they see all others.
+const ARRIVE: Hook = Hook {
+    program: "arrive",
+    priority: 19_999,
+    way: Way::In,
+};
+/// What goes to the VPC. Before the Go Terway's filters (50001 and 50002), after everybody else.
+const LEAVE: Hook = Hook {
+    program: "leave",
+    priority: 50_000,
+    way: Way::Out,
+};
+const HOOKS: [Hook; 2] = [ARRIVE, LEAVE];
 
 /// VLANs that name a member (IEEE 802.1Q-2018, table 9-2: 0 is no VLAN, 4095 is reserved).
 const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
@@ -123,11 +137,11 @@ impl Trunk {
         };
         let before = loaded.place.replace(place.clone());
         if let Some(before) = before.filter(|before| before.index != index) {
-            for hook in Hook::BOTH {
+            for hook in HOOKS {
                 before.clear(host, hook)?;
             }
         }
-        for hook in Hook::BOTH {
+        for hook in HOOKS {
             place.put(host, hook, loaded.program.of(hook)?.0)?;
         }
         Ok(())
@@ -138,7 +152,7 @@ impl Trunk {
         let Some(place) = self.lock().take().and_then(|loaded| loaded.place) else {
             return Ok(());
         };
-        Hook::BOTH
+        HOOKS
             .into_iter()
             .try_for_each(|hook| place.clear(host, hook))
     }
@@ -212,7 +226,7 @@ impl Trunk {
         else {
             return Ok(lacked);
         };
-        for hook in Hook::BOTH {
+        for hook in HOOKS {
             let (fd, id) = program.of(hook)?;
             if place.has(host, hook, id)? {
                 continue;
@@ -221,7 +235,7 @@ impl Trunk {
                 Err(error) if error.os_error() == Some(ENODEV) => return Ok(Vec::new()),
                 put => put?,
             }
-            lacked.push(Object::Filter(&place.link, hook.program()).to_string());
+            lacked.push(Object::Filter(&place.link, hook.program).to_string());
         }
         Ok(lacked)
     }

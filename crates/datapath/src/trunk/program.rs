@@ -1,22 +1,19 @@
 //! The eBPF object in the kernel: two programs, three maps. It translates between tags and bytes in
 //! maps, and decides nothing.
 
-use std::{net::IpAddr, os::fd::AsFd, os::fd::BorrowedFd};
+use std::{net::IpAddr, os::fd::BorrowedFd};
 
-use aya::{
-    Ebpf, EbpfError, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
-    programs::{ProgramError, SchedClassifier},
-};
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
 use model::net::Tag;
 
 use super::{
-    TrunkCounters,
-    filter::Hook,
+    HOOKS, TrunkCounters,
     layout::{self, AddressBytes, CounterWords, LinkBytes, Member, MemberBytes},
 };
 use crate::{
-    error::{Error, Result},
+    ebpf::{ANY, Loaded, absent, map_failed},
+    error::Result,
+    filter::Hook,
     object::Object,
 };
 
@@ -24,12 +21,10 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tr
 const MEMBERS: &str = "members";
 const LINKS: &str = "links";
 const COUNTS: &str = "counts";
-/// BPF_ANY (include/uapi/linux/bpf.h): make the entry or replace it.
-const ANY: u64 = 0;
 
 /// The loaded object. The kernel keeps programs and maps as long as this or a filter holds them.
 pub(super) struct Program {
-    object: Ebpf,
+    object: Loaded,
     members: HashMap<MapData, AddressBytes, MemberBytes>,
     links: HashMap<MapData, LinkBytes, u8>,
     counts: PerCpuArray<MapData, CounterWords>,
@@ -38,24 +33,18 @@ pub(super) struct Program {
 impl Program {
     /// Loads it, with empty maps. The typed maps check that the sizes agree with the object's.
     pub(super) fn load() -> Result<Self> {
-        let mut object = EbpfLoader::new().load(OBJECT).map_err(failed("object"))?;
-        for hook in Hook::BOTH {
-            let loaded = classifier(&mut object, hook).and_then(SchedClassifier::load);
-            loaded.map_err(failed("programs"))?;
-        }
+        let mut object = Loaded::load(OBJECT, &HOOKS)?;
         Ok(Self {
-            members: take(&mut object, MEMBERS)?,
-            links: take(&mut object, LINKS)?,
-            counts: take(&mut object, COUNTS)?,
+            members: object.take(MEMBERS)?,
+            links: object.take(LINKS)?,
+            counts: object.take(COUNTS)?,
             object,
         })
     }
 
     /// Descriptor and id of the program for `hook`.
     pub(super) fn of(&mut self, hook: Hook) -> Result<(BorrowedFd<'_>, u32)> {
-        let program = classifier(&mut self.object, hook).map_err(failed("programs"))?;
-        let id = program.info().map_err(failed("programs"))?.id();
-        Ok((program.fd().map_err(failed("programs"))?.as_fd(), id))
+        self.object.program(hook)
     }
 
     /// Who uses `address`.
@@ -121,47 +110,5 @@ impl Program {
             .get(&0, 0)
             .map_err(map_failed("reading counters".into(), COUNTS))?;
         Ok(TrunkCounters::sum(cpus.iter()))
-    }
-}
-
-fn classifier(
-    object: &mut Ebpf,
-    hook: Hook,
-) -> std::result::Result<&mut SchedClassifier, ProgramError> {
-    let program = object.program_mut(hook.program());
-    program.ok_or(ProgramError::NotLoaded)?.try_into()
-}
-
-fn take<M: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, map: &'static str) -> Result<M> {
-    let missing = || MapError::InvalidName { name: map.into() };
-    let taken = object.take_map(map).ok_or_else(missing);
-    taken.and_then(M::try_from).map_err(failed("maps"))
-}
-
-fn failed<E: Into<EbpfError>>(step: &'static str) -> impl FnOnce(E) -> Error {
-    move |source| Error::Bpf {
-        step,
-        source: Box::new(source.into()),
-    }
-}
-
-fn map_failed(doing: String, map: &'static str) -> impl FnOnce(MapError) -> Error {
-    move |source| Error::Map {
-        doing,
-        map,
-        source: Box::new(source),
-    }
-}
-
-/// Removing what is not there leaves the map as wanted.
-fn absent(removed: std::result::Result<(), MapError>) -> std::result::Result<(), MapError> {
-    match removed {
-        Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error))
-            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-        {
-            Ok(())
-        }
-        other => other,
     }
 }

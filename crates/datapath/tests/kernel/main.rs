@@ -10,6 +10,8 @@ mod floor;
 #[cfg(test)]
 mod flows;
 #[cfg(test)]
+mod ipvlan_pods;
+#[cfg(test)]
 mod pod;
 #[cfg(test)]
 mod refusals;

@@ -1,5 +1,5 @@
-//! Where the programs hang: two filters of traffic control on the trunk ENI's link, beside whatever
-//! filters others have there.
+//! Where eBPF programs hang: filters of traffic control on an ENI's link, beside whatever filters others
+//! have there.
 //!
 //! Priority and handle are ours and fixed, so that a new process takes the place of the old one's
 //! filter in one step and no frame passes in between. Knows nothing of what the programs do.
@@ -29,47 +29,38 @@ use crate::{
 const EVERY_PROTOCOL: u16 = 3_u16.to_be();
 const HANDLE: u32 = 1;
 
-/// One direction of the trunk ENI.
+/// One of our filters: each has a priority that no other has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hook {
-    /// What comes from the VPC. Before the Go Terway's filter (20000), which takes off any tag, and
-    /// Cilium's (25000), so that both see the frames of pods as they see all others.
-    Arrive,
-    /// What goes to the VPC. Before the Go Terway's filters (50001 and 50002), after everybody else.
-    Leave,
+pub(crate) struct Hook {
+    /// The program in its object, and the filter's name.
+    pub(crate) program: &'static str,
+    pub(crate) priority: u16,
+    pub(crate) way: Way,
+}
+
+/// Which frames of a link a filter sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Those that come from the VPC.
+    In,
+    /// Those that go there.
+    Out,
 }
 
 impl Hook {
-    pub(super) const BOTH: [Self; 2] = [Self::Arrive, Self::Leave];
-
-    /// The program in the object, and the filter's name.
-    pub(super) const fn program(self) -> &'static str {
-        match self {
-            Self::Arrive => "arrive",
-            Self::Leave => "leave",
-        }
-    }
-
-    const fn priority(self) -> u16 {
-        match self {
-            Self::Arrive => 19_999,
-            Self::Leave => 50_000,
-        }
-    }
-
     const fn parent(self) -> u16 {
-        match self {
-            Self::Arrive => TcHandle::MIN_INGRESS,
-            Self::Leave => TcHandle::MIN_EGRESS,
+        match self.way {
+            Way::In => TcHandle::MIN_INGRESS,
+            Way::Out => TcHandle::MIN_EGRESS,
         }
     }
 }
 
 /// A link by the name people know and the index that stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) link: InterfaceName,
-    pub(super) index: u32,
+pub(crate) struct Place {
+    pub(crate) link: InterfaceName,
+    pub(crate) index: u32,
 }
 
 impl Place {
@@ -89,18 +80,18 @@ impl Place {
             major: TcHandle::CLSACT.major,
             minor: hook.parent(),
         };
-        let info = u32::from(hook.priority()) << 16 | u32::from(EVERY_PROTOCOL);
+        let info = u32::from(hook.priority) << 16 | u32::from(EVERY_PROTOCOL);
         let mut message = self.message(parent, HANDLE.into(), info);
         message.attributes = vec![TcAttribute::Kind(TcFilterBpf::KIND.into())];
         message
     }
 
     fn object(&self, hook: Hook) -> Object<'_> {
-        Object::Filter(&self.link, hook.program())
+        Object::Filter(&self.link, hook.program)
     }
 
     /// Puts `program` there, in the place of an older one of ours.
-    pub(super) fn put(
+    pub(crate) fn put(
         &self,
         host: &mut Netlink,
         hook: Hook,
@@ -111,7 +102,7 @@ impl Place {
         let options = [
             // A descriptor is never negative, and the attribute is unsigned.
             TcFilterBpfOption::ProgFd(program.as_raw_fd().cast_unsigned()),
-            TcFilterBpfOption::ProgName(format!("terway_{}", hook.program())),
+            TcFilterBpfOption::ProgName(format!("terway_{}", hook.program)),
             // The program's verdict is the filter's.
             TcFilterBpfOption::Flags(TcBpfFlags::DirectAction),
         ];
@@ -141,7 +132,7 @@ impl Place {
     }
 
     /// Whether the program with `id` is there.
-    pub(super) fn has(&self, host: &mut Netlink, hook: Hook, id: u32) -> Result<bool> {
+    pub(crate) fn has(&self, host: &mut Netlink, hook: Hook, id: u32) -> Result<bool> {
         let message = RouteNetlinkMessage::GetTrafficFilter(self.filter(hook));
         let request = Request::new("reading", self.object(hook), &message);
         let doing = request.doing();
@@ -156,7 +147,7 @@ impl Place {
     }
 
     /// Takes our filter away; others and the place for them stay.
-    pub(super) fn clear(&self, host: &mut Netlink, hook: Hook) -> Result<()> {
+    pub(crate) fn clear(&self, host: &mut Netlink, hook: Hook) -> Result<()> {
         let message = RouteNetlinkMessage::DelTrafficFilter(self.filter(hook));
         let request = Request::new("deleting", self.object(hook), &message);
         host.carry_out(&[request], &NOT_THERE)
