@@ -59,24 +59,25 @@ enum ChainError {
 
 /// Keeps the configuration in `target` as the files beside `eni_conf` in `source` say, for ever.
 pub(crate) async fn keep(source: PathBuf, target: PathBuf, health: Arc<Health>, notices: Notices) {
-    let mut complaint = String::new();
+    let mut said = None;
     loop {
-        match place(&source, &target) {
+        let complaint = match place(&source, &target) {
             Ok(written) => {
                 if written {
                     tracing::info!(directory = %target.display(), "the CNI configuration is in place");
                 }
-                complaint.clear();
                 health.stands(Part::Chain);
+                other_link(&source)
             }
             Err(error) => {
                 let text = chain(&error);
                 health.lacks(Part::Chain, text.as_str());
-                if text != complaint {
-                    notices.config_error(&text);
-                    complaint = text;
-                }
+                Some(text)
             }
+        };
+        if complaint != said {
+            complaint.iter().for_each(|text| notices.config_error(text));
+            said = complaint;
         }
         tokio::time::sleep(PERIOD).await;
     }
@@ -106,10 +107,39 @@ fn place(source: &Path, target: &Path) -> Result<bool, ChainError> {
 /// Whether our plugin's part of the chain has `key` as false. What cannot be read says nothing: [`keep`]
 /// complains.
 pub(crate) fn declines(source: &Path, key: &str) -> bool {
+    ours(source).iter().any(|plugin| plugin[key] == false)
+}
+
+/// Our plugin's part of the chain, as often as it is in it. Nothing of what cannot be read.
+fn ours(source: &Path) -> Vec<Value> {
     let document = wanted(source).unwrap_or_default();
-    let document: Value = serde_json::from_str(&document).unwrap_or_default();
-    let mut plugins = document["plugins"].as_array().into_iter().flatten();
-    plugins.any(|plugin| plugin["type"] == "terway" && plugin[key] == false)
+    let mut document: Value = serde_json::from_str(&document).unwrap_or_default();
+    let plugins = document["plugins"].as_array_mut().map(std::mem::take);
+    let mut plugins = plugins.unwrap_or_default();
+    plugins.retain(|plugin| plugin["type"] == "terway");
+    plugins
+}
+
+/// The key that chooses how pods are joined to the node; in the Go Terway it is read by the plugin.
+const LINK_KEY: &str = "eniip_virtual_type";
+
+/// What to say when our plugin's part of the chain asks for pod links that pods do not get: all have veth.
+fn other_link(source: &Path) -> Option<String> {
+    let plugins = ours(source);
+    let mut asked = plugins.iter().map(|plugin| &plugin[LINK_KEY]);
+    asked.find_map(|value| {
+        let of = format!("key {LINK_KEY} of the CNI configuration is {value}");
+        match value.as_str().map(str::to_ascii_lowercase).as_deref() {
+            None if value.is_null() => None,
+            Some("" | "veth" | "datapathv2") => None,
+            Some("ipvlan") => Some(format!(
+                "{of}: IPVLAN is not available in this release, pods get veth links instead"
+            )),
+            _ => Some(format!(
+                "{of}; expected \"veth\", \"ipvlan\" or \"datapathv2\", pods get veth links"
+            )),
+        }
+    })
 }
 
 /// The chain the ConfigMap asks for.
@@ -226,6 +256,34 @@ mod tests {
             let text = format!("{{\"plugins\":[{{{plugin}}}]}}");
             fs::write(source.join(CHAIN_KEY), text).unwrap();
             assert_eq!(declines(&source, "k"), declined, "{plugin}");
+        }
+    }
+
+    #[test]
+    fn a_link_that_pods_do_not_get_is_said() {
+        let (_held, source, _) = rig();
+        for (key, said) in [
+            ("", None),
+            (r#","eniip_virtual_type":"Veth""#, None),
+            (r#","eniip_virtual_type":"datapathv2""#, None),
+            (
+                r#","eniip_virtual_type":"IPVlan""#,
+                Some("pods get veth links instead"),
+            ),
+            (
+                r#","eniip_virtual_type":"macvlan""#,
+                Some("expected \"veth\""),
+            ),
+            (r#","eniip_virtual_type":true"#, Some("is true; expected")),
+        ] {
+            let text = format!(r#"{{"plugins":[{{"type":"terway"{key}}}]}}"#);
+            fs::write(source.join(CHAIN_KEY), text).unwrap();
+            let found = other_link(&source);
+            assert_eq!(found.is_some(), said.is_some(), "{key}: {found:?}");
+            assert!(
+                found.unwrap_or_default().contains(said.unwrap_or_default()),
+                "{key}"
+            );
         }
     }
 
