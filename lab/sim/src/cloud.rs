@@ -54,6 +54,8 @@ pub(crate) struct Cloud {
     pub(crate) refused: BTreeMap<String, String>,
     /// Tokens under which something was granted: asked again, the cloud first looks at those.
     granted: BTreeSet<ClientToken>,
+    /// Tokens of calls that were refused because something ran out.
+    denied: BTreeSet<ClientToken>,
     /// The call under way is one of those.
     repeats: bool,
     /// Every class of refusal there was.
@@ -119,6 +121,7 @@ impl Cloud {
             quota: None,
             refused: BTreeMap::new(),
             granted: BTreeSet::new(),
+            denied: BTreeSet::new(),
             repeats: false,
             said: BTreeSet::new(),
             was_full: false,
@@ -192,9 +195,16 @@ impl Cloud {
             _ => None,
         };
         self.repeats = token.is_some_and(|token| self.granted.contains(token));
+        let quota = self.quota.clone();
         let result = self.dispatch(now, instance, call);
-        if let (Some(token), Ok(_)) = (token, &result) {
-            self.granted.insert(token.clone());
+        match (token, &result) {
+            (Some(token), Ok(_)) => drop(self.granted.insert(token.clone())),
+            // The second copy of what was refused for good comes when nobody asks for it any more.
+            (Some(token), Err(_)) if self.denied.contains(token) => self.quota = quota,
+            (Some(token), Err(fault)) if matches!(fault.class, FaultClass::Exhausted(_)) => {
+                self.denied.insert(token.clone());
+            }
+            _ => {}
         }
         result
     }
