@@ -102,8 +102,8 @@ enum Command {
         /// Seeds after which a bug counts as not caught.
         #[arg(long, default_value_t = 20_000)]
         seeds: u64,
-        /// Only patches whose name starts so.
-        only: Option<String>,
+        /// Only patches whose names start so.
+        only: Vec<String>,
     },
 }
 
@@ -173,7 +173,7 @@ fn main() -> anyhow::Result<ExitCode> {
             scratch,
             seeds,
             only,
-        } => planted::all(&workspace, &scratch, seeds, &only.unwrap_or_default())?,
+        } => planted::all(&workspace, &scratch, seeds, &only)?,
     };
     Ok(if clean {
         ExitCode::SUCCESS

@@ -45,6 +45,9 @@ pub(super) struct Thread {
     writing: bool,
     /// The record as it was before that: the watch may tell of the write before its answer comes.
     before: Option<PodEni>,
+    /// Writes that failed since the record was last known to be newer: any of them may have been done, by
+    /// half or whole, and the watch may tell of it after the next one was tried.
+    doubtful: Vec<PodEni>,
     /// What was known of spare ENIs when that record was made of them.
     drawn: Vec<(EniId, SeenEni)>,
     /// Since when the watch has owed us a newer version.
@@ -69,6 +72,7 @@ impl Thread {
             last: None,
             writing: false,
             before: None,
+            doubtful: Vec::new(),
             drawn: Vec::new(),
             stale: None,
             back: None,
@@ -306,6 +310,8 @@ impl Cluster {
         let known = self.records.get(&key);
         match record {
             Some(record) if known.is_some_and(|known| older(&record, known)) => return,
+            // Behind what was known already: a write that was refused for its version waits for the newer.
+            Some(record) if known.is_some_and(|known| alike(&record, known)) => return,
             Some(record) => {
                 let before = known.filter(|known| known.uid == record.uid).cloned();
                 self.orphans.named(enis(&record));
@@ -324,6 +330,7 @@ impl Cluster {
         }
         if let Some(thread) = self.threads.get_mut(&key) {
             thread.stale = None;
+            thread.doubtful.clear();
         }
         self.think(key);
     }
@@ -349,12 +356,12 @@ impl Cluster {
         let (Some(thread), Some(found)) = (self.threads.get_mut(key), self.records.get(key)) else {
             return;
         };
-        let ours = match &thread.last {
-            Some(Store::Write(record) | Store::Create(record)) => {
-                written_by(found, record, &before)
-            }
-            _ => false,
+        let last = match &thread.last {
+            Some(Store::Write(record) | Store::Create(record)) => Some(&**record),
+            _ => None,
         };
+        let mut writes = thread.doubtful.iter().chain(last);
+        let ours = writes.any(|record| written_by(found, record, &before));
         if let Some(back) = thread.back.as_mut().filter(|_| !ours)
             && same(found, &before)
         {
@@ -404,6 +411,7 @@ impl Cluster {
         match result {
             Ok(after) => {
                 (thread.failures, thread.stale) = (0, None);
+                thread.doubtful.clear();
                 if let (Store::Create(_), Some(record)) = (&store, &after) {
                     thread.turn_to(record.uid.clone(), seed);
                     thread.progress.born();
@@ -442,6 +450,11 @@ impl Cluster {
                 thread.failures += 1;
                 let failures = thread.failures;
                 thread.not_before = now.after(Backoff::CLOUD.wait(failures, &mut self.dice));
+                if let Store::Write(record) = store
+                    && !thread.doubtful.contains(&record)
+                {
+                    thread.doubtful.push(*record);
+                }
                 self.notice(Notice::StoreFailed(key.clone(), why));
             }
         }
@@ -489,6 +502,11 @@ fn older(record: &PodEni, known: &PodEni) -> bool {
         && number(record)
             .zip(number(known))
             .is_some_and(|(a, b)| a < b)
+}
+
+/// Whether it is the same version of the same record.
+fn alike(record: &PodEni, known: &PodEni) -> bool {
+    (&record.uid, &record.version) == (&known.uid, &known.version)
 }
 
 /// Whether nothing differs that only we write.
