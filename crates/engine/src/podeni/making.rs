@@ -153,6 +153,7 @@ pub(super) fn enis(
                     Retry::Same => ask(record, allocation, &mut calls, &mut whys),
                     Retry::Changed => {}
                     Retry::Later => until = earlier(until, Some(again)),
+                    Retry::Full(full) => until = earlier(until, Some(full)),
                 }
             }
         }
@@ -195,6 +196,8 @@ enum Retry {
     Changed,
     /// Not yet.
     Later,
+    /// Not before the vSwitch may have an address again.
+    Full(Timestamp),
 }
 
 fn retry(
@@ -209,6 +212,11 @@ fn retry(
     if elsewhere && other_vswitch(now, allocation, seen, zone) {
         allocation.attempt += 1;
         return Retry::Changed;
+    }
+    let known = seen.vswitches.get(&allocation.vswitch);
+    let full = known.map(|one| one.full_until).filter(|at| *at > now);
+    if let Some(full) = full.filter(|_| elsewhere) {
+        return Retry::Full(full);
     }
     if !due {
         return Retry::Later;
