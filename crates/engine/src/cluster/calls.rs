@@ -238,7 +238,12 @@ impl Cluster {
                 }
                 self.failed(&key, Doing::Create, fault);
             }
-            (Err(fault), Call::Attach { .. }) => self.failed(&key, Doing::Attach, fault),
+            (Err(fault), Call::Attach { .. }) => {
+                if fault.class == FaultClass::Exhausted(Exhausted::EniPerInstance) {
+                    self.crowded(now, &key);
+                }
+                self.failed(&key, Doing::Attach, fault);
+            }
             (Err(fault), Call::Detach { .. }) => self.failed(&key, Doing::Detach, fault),
             (Err(fault), Call::Delete(_)) if fault.class != FaultClass::Gone => {
                 self.failed(&key, Doing::Delete, fault);

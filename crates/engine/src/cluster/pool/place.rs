@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use ipnet::IpNet;
 use model::{
-    DualStack, InterfaceName, Timestamp, VSwitchId, ZoneId,
+    DualStack, InterfaceName, PodKey, Timestamp, VSwitchId, ZoneId,
     podeni::{Allocation, Phase},
     podnetworking::{EniAttachment, PodNetworking, Tenure},
 };
@@ -143,6 +143,21 @@ impl Cluster {
                 .count()
         });
         records.sum::<usize>() + pods.sum::<usize>()
+    }
+
+    /// The cloud refused a pod's ENI for want of room where there should be some: what nobody knows of takes
+    /// it, as long as the collector has not found it. A spare makes way, and none is begun for a while.
+    pub(in crate::cluster) fn crowded(&mut self, now: Timestamp, key: &PodKey) {
+        let Some(record) = self.records.get(key) else {
+            return;
+        };
+        let place = Place::Node(record.node.clone());
+        let spares = self.pool.of(&place).filter(|(_, one)| one.counts());
+        let editions: BTreeSet<String> = spares.map(|(_, one)| one.edition.clone()).collect();
+        for edition in editions {
+            self.refused(now, &edition, &place);
+        }
+        self.make_room(now, &place, 1);
     }
 
     /// Lets as many spares leave as pods lack room.

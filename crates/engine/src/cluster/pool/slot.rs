@@ -41,11 +41,9 @@ impl Cluster {
                     slot.allocation.eni = Some(new.eni);
                 }
                 Keeping::Ready(seen) => {
-                    let at = (slot.edition.clone(), slot.place.clone());
                     (slot.standing, slot.since) = (Standing::Ready(seen), now);
-                    self.pool.told.remove(&at.0);
-                    self.pool.refused.remove(&at);
-                    self.pool.visit(at.1);
+                    let place = slot.place.clone();
+                    self.pool.visit(place);
                     return self.make_way();
                 }
                 Keeping::Gone(refusal) => {
@@ -173,6 +171,15 @@ impl Cluster {
             return;
         };
         let refused = result.as_ref().err().cloned();
+        let taken = match slot.place {
+            Place::Node(_) => matches!(call, Call::Attach { .. }),
+            Place::Zone(_) => matches!(call, Call::Create(_)),
+        };
+        if result.is_ok() && taken {
+            let at = (slot.edition.clone(), slot.place.clone());
+            self.pool.told.remove(&at.0);
+            self.pool.refused.remove(&at);
+        }
         slot.progress.answered(now, call, result);
         self.pool.look_at(id);
         let Some(fault) = refused.filter(|_| matches!(call, Call::Create(_) | Call::Attach { .. }))
@@ -198,7 +205,9 @@ impl Cluster {
     fn tell_refused(&mut self, id: SlotId, fault: &Fault) {
         let slot = self.pool.slots.get(&id);
         let edition = slot.map(|slot| slot.edition.clone());
-        if let Some(edition) = edition.filter(|_| fault.class != FaultClass::Throttled) {
+        // What is gone says nothing about the next one.
+        let passes = matches!(fault.class, FaultClass::Throttled | FaultClass::Gone);
+        if let Some(edition) = edition.filter(|_| !passes) {
             self.tell_failed(edition, &fault.text);
         }
     }
