@@ -15,13 +15,13 @@ use model::{
     },
 };
 
-use super::cloud::zone;
+use super::{
+    cloud::zone,
+    schedule::{Ready, Setup},
+};
 
 /// How long a fixed address of some pods is kept: the least that may be promised.
 const KEPT: Duration = Duration::from_secs(300);
-
-/// Members a trunk carries: more than there are pods.
-const MEMBERS: u32 = 100;
 
 /// The name of the only PodNetworking.
 pub(super) const PLANE: &str = "plane";
@@ -45,6 +45,9 @@ pub(super) struct ApiServer {
     pub(super) pods: BTreeMap<PodKey, LivePod>,
     pub(super) records: BTreeMap<PodKey, PodEni>,
     pub(super) networking: PodNetworking,
+    /// Whether pods with elastic addresses share ENIs.
+    shares: bool,
+    editions: u64,
     versions: u64,
     uids: u64,
 }
@@ -64,44 +67,56 @@ pub(super) fn wish(number: u16) -> (Tenure, usize) {
     (tenure, if number % 7 == 5 { 2 } else { 1 })
 }
 
-/// The resource group of a name's ENIs: by it the cloud's truth tells for whom each was made.
+/// The resource group of a name's ENIs: by it the cloud's truth tells for whom each was made. Pods that
+/// share ENIs name no group: their interface has this name.
 pub(super) fn group(key: &PodKey) -> String {
     format!("rg-{}", key.name)
 }
 
-fn node(number: usize) -> Node {
+fn node(number: usize, members: u32) -> Node {
     Node {
         name: format!("n{number}"),
         instance: InstanceId::new(format!("i-{number}")).expect("a literal id"),
         zone: zone(),
         trunk: Some(EniId::new(format!("eni-trunk-{number}")).expect("a literal id")),
-        members: Some(MEMBERS),
+        members: Some(members),
     }
 }
 
-pub(super) fn security_groups() -> Vec<SecurityGroupId> {
-    vec![SecurityGroupId::new("sg-1").expect("a literal id")]
+fn edition(number: u64) -> (String, Vec<SecurityGroupId>) {
+    let group = SecurityGroupId::new(format!("sg-{number}")).expect("a literal id");
+    (format!("{PLANE}.{number}"), vec![group])
+}
+
+fn warm(ready: Ready) -> Warm {
+    Warm {
+        members_per_node: Some(ready.node),
+        enis_per_zone: Some(ready.zone),
+    }
 }
 
 impl ApiServer {
-    pub(super) fn new(nodes: usize, vswitches: Vec<VSwitchId>) -> Self {
+    pub(super) fn new(nodes: usize, vswitches: Vec<VSwitchId>, setup: &Setup) -> Self {
+        let (edition, security_groups) = edition(1);
         Self {
-            nodes: (0..nodes).map(node).collect(),
+            nodes: (0..nodes).map(|at| node(at, setup.members)).collect(),
             pods: BTreeMap::new(),
             records: BTreeMap::new(),
             networking: PodNetworking {
                 name: PLANE.into(),
-                edition: format!("{PLANE}.1"),
-                warm: Warm::default(),
+                edition,
+                warm: warm(setup.ready),
                 attachment: EniAttachment::Default,
                 tenure: Tenure::Elastic,
                 pods: Some(Selector::default()),
                 namespaces: None,
                 vswitches,
                 preference: VSwitchPreference::Ordered,
-                security_groups: security_groups(),
+                security_groups,
                 resolved: None,
             },
+            shares: !setup.ready.is_none(),
+            editions: 1,
             versions: 0,
             uids: 0,
         }
@@ -120,14 +135,20 @@ impl ApiServer {
             return false;
         }
         self.uids += 1;
+        // Beside an interface that shares there may be one that does not.
+        let shares = |interface: usize| self.shares && interface == 0 && !tenure.is_fixed();
+        let called = |interface: usize| match shares(interface) {
+            true => group(&key),
+            false => format!("eth{interface}"),
+        };
         let network = |interface: usize| NetworkRequest {
-            interface: InterfaceName::new(format!("eth{interface}")).expect("a literal name"),
+            interface: InterfaceName::new(called(interface)).expect("a literal name"),
             tenure,
             attachment: EniAttachment::Default,
             vswitches: self.networking.vswitches.clone(),
             preference: VSwitchPreference::Ordered,
-            security_groups: security_groups(),
-            resource_group: Some(group(&key)),
+            security_groups: self.networking.security_groups.clone(),
+            resource_group: Some(group(&key)).filter(|_| !shares(interface)),
             default_route: interface == 0,
             routes: vec![],
         };
@@ -147,6 +168,18 @@ impl ApiServer {
         };
         self.pods.insert(key, live);
         true
+    }
+
+    /// Changes how many ENIs are kept ready.
+    pub(super) fn keep_ready(&mut self, ready: Ready) {
+        self.networking.warm = warm(ready);
+    }
+
+    /// Changes what the PodNetworking's ENIs are to be.
+    pub(super) fn renew(&mut self) {
+        self.editions += 1;
+        let one = &mut self.networking;
+        (one.edition, one.security_groups) = edition(self.editions);
     }
 
     /// What the watch says of a pod now.

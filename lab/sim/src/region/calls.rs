@@ -10,9 +10,8 @@ use engine::{
 use model::{EniId, EniKind, EniStatus, FaultClass};
 
 use super::{
-    api::PLANE,
     schedule::{Fate, Target},
-    world::{Stream, World},
+    world::World,
 };
 use crate::world::Chance;
 
@@ -144,8 +143,7 @@ impl World {
             }
             Action::Resolve(name, resolved) => {
                 self.api.networking.resolved = Some(resolved);
-                let networking = Some(Box::new(self.api.networking.clone()));
-                self.watch(Stream::Records, Input::Networking(PLANE.into(), networking));
+                self.watch_networking();
                 Input::Resolved(name, Ok(()))
             }
             Action::Call(op, call) => {

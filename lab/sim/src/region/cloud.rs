@@ -16,8 +16,11 @@ use engine::{
 };
 use model::{
     ClientToken, DualStack, Eni, EniId, EniKind, EniStatus, Exhausted, FaultClass, InstanceId, Mac,
-    PrivateIp, Timestamp, VSwitch, VSwitchId, ZoneId, podeni::OwnedEni,
+    PrivateIp, SecurityGroupId, Timestamp, VSwitch, VSwitchId, ZoneId,
+    podeni::{EDITION_TAG, OwnedEni},
 };
+
+use super::schedule::Setup;
 
 /// An ENI as it is.
 #[derive(Debug)]
@@ -28,11 +31,15 @@ pub(super) struct CloudEni {
     /// Instance, and the trunk there.
     pub(super) on: Option<(InstanceId, Option<EniId>)>,
     settles: Timestamp,
-    /// Whose it is: the resource group its maker named.
+    /// For whom it was made: see [`made_for`].
     pub(super) group: String,
+    /// The edition of the PodNetworking that its pods share.
+    pub(super) edition: Option<String>,
+    pub(super) security_groups: Vec<SecurityGroupId>,
     /// Under which token it was made.
     pub(super) token: ClientToken,
-    vswitch: VSwitchId,
+    pub(super) vswitch: VSwitchId,
+    delete_on_release: bool,
     serial: u16,
 }
 
@@ -46,6 +53,8 @@ pub(super) struct Cloud {
     made: u16,
     /// How long an attach or detach takes.
     moves: Duration,
+    /// Members a trunk takes.
+    members: usize,
     tags: BTreeMap<String, String>,
     /// vSwitches there are, and whether each is full.
     pub(super) vswitches: BTreeMap<VSwitchId, bool>,
@@ -58,6 +67,16 @@ pub(super) struct Cloud {
     pub(super) throttled: u64,
 }
 
+/// The name of an ENI's maker: the resource group it named, or else the interface; and for an ENI that no
+/// pod asked for, [`NOBODY`].
+pub(super) fn made_for(create: &CreateEni) -> String {
+    let group = create.resource_group.clone();
+    group.unwrap_or_else(|| create.interface.to_string())
+}
+
+/// The interface of an ENI that no pod asked for.
+pub(super) const NOBODY: &str = "eth0";
+
 /// The only zone.
 pub(super) fn zone() -> ZoneId {
     ZoneId::new("z-a").expect("a literal id")
@@ -65,7 +84,7 @@ pub(super) fn zone() -> ZoneId {
 
 impl Cloud {
     pub(super) fn new(
-        moves: Duration,
+        setup: &Setup,
         tags: BTreeMap<String, String>,
         vswitches: &[VSwitchId],
     ) -> Self {
@@ -74,7 +93,8 @@ impl Cloud {
             moving: BTreeSet::new(),
             tokens: BTreeMap::new(),
             made: 0,
-            moves,
+            moves: Duration::from_millis(setup.moves),
+            members: setup.members as usize,
             tags,
             vswitches: vswitches.iter().map(|id| (id.clone(), false)).collect(),
             tenants: 0,
@@ -119,6 +139,16 @@ impl Cloud {
         }
     }
 
+    /// An instance is released.
+    pub(super) fn release(&mut self, instance: &InstanceId) {
+        let on = |eni: &CloudEni| eni.on.as_ref().is_some_and(|on| on.0 == *instance);
+        self.enis
+            .retain(|_, eni| !(on(eni) && eni.delete_on_release));
+        for eni in self.enis.values_mut().filter(|eni| on(eni)) {
+            (eni.status, eni.on) = (EniStatus::Available, None);
+        }
+    }
+
     /// The ENI as a describe shows it.
     pub(super) fn seen(&self, id: &EniId) -> Option<SeenEni> {
         let eni = self.enis.get(id)?;
@@ -136,6 +166,11 @@ impl Cloud {
 
     /// All ENIs as a list shows them.
     pub(super) fn list(&self) -> Vec<Listed> {
+        let tags = |eni: &CloudEni| {
+            let edition = eni.edition.iter();
+            let edition = edition.map(|one| (EDITION_TAG.to_owned(), one.clone()));
+            self.tags.clone().into_iter().chain(edition).collect()
+        };
         let listed = |eni: &CloudEni| Listed {
             eni: Eni {
                 id: eni.id.clone(),
@@ -146,13 +181,13 @@ impl Cloud {
                 vswitch: eni.vswitch.clone(),
                 vpc: None,
                 zone: zone(),
-                security_groups: vec![],
+                security_groups: eni.security_groups.clone(),
                 addresses: vec![PrivateIp {
                     address: eni.address,
                     primary: true,
                 }],
                 prefixes: vec![],
-                tags: self.tags.clone(),
+                tags: tags(eni),
             },
             trunk: eni.on.as_ref().and_then(|(_, trunk)| trunk.clone()),
         };
@@ -191,6 +226,16 @@ impl Cloud {
             } => (eni, EniStatus::Available, Some((instance, trunk))),
             Call::Detach { eni, .. } => (eni, EniStatus::InUse, None),
         };
+        if let Some((_, Some(trunk))) = &on {
+            let theirs = |eni: &&CloudEni| {
+                eni.on
+                    .as_ref()
+                    .is_some_and(|on| on.1.as_ref() == Some(trunk))
+            };
+            if self.enis.values().filter(theirs).count() >= self.members {
+                return Err(FaultClass::Exhausted(Exhausted::EniPerInstance));
+            }
+        }
         let eni = self.enis.get_mut(id).ok_or(FaultClass::Gone)?;
         let elsewhere = |instance: &InstanceId| eni.on.as_ref().is_none_or(|on| on.0 != *instance);
         if eni.status != status
@@ -233,9 +278,12 @@ impl Cloud {
             status: EniStatus::Available,
             on: None,
             settles: now,
-            group: create.resource_group.clone().unwrap_or_default(),
+            group: made_for(create),
+            edition: create.edition.clone(),
+            security_groups: create.security_groups.clone(),
             token: create.token.clone(),
             vswitch: create.vswitch.clone(),
+            delete_on_release: create.delete_on_release,
             serial: self.made,
         };
         let new = NewEni {

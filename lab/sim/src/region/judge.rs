@@ -1,7 +1,7 @@
 //! Whether the machine may want what it wants: each action against what it was told, and each call that
 //! arrives against the truth.
 
-use std::time::Duration;
+use std::{collections::btree_map::Entry, time::Duration};
 
 use engine::{
     cluster::{Action, Notice, Store},
@@ -15,7 +15,7 @@ use model::{
 
 use super::{
     api::{ApiServer, group},
-    cloud::Cloud,
+    cloud::{Cloud, NOBODY, made_for},
     oracle::Oracle,
 };
 
@@ -28,11 +28,25 @@ const ANSWERS: u32 = 3;
 
 impl Oracle {
     /// The machine wants this.
-    pub(super) fn wanted(&mut self, now: Timestamp, action: &Action, cloud: &Cloud) {
+    pub(super) fn wanted(
+        &mut self,
+        now: Timestamp,
+        action: &Action,
+        api: &ApiServer,
+        cloud: &Cloud,
+    ) {
         match action {
-            Action::Store(key, store) => self.wants_write(now, key, store),
+            Action::Store(key, store) => self.wants_write(now, key, store, cloud),
             Action::Resolve(_, resolved) => self.wants_verdict(resolved, cloud),
-            Action::Call(_, Call::Create(create)) => self.wants_eni(now, create),
+            Action::Call(_, Call::Create(create)) => {
+                let first = self.asked.entry(create.token.clone());
+                let again = matches!(first, Entry::Occupied(_));
+                first.or_insert(now);
+                match made_for(create).as_str() {
+                    NOBODY => self.wants_spare(now, create, again, api, cloud),
+                    name => self.wants_eni(create, name),
+                }
+            }
             Action::Call(_, Call::Detach { eni, .. }) => self.wants_off(now, eni, cloud, false),
             Action::Call(_, Call::Delete(eni)) => self.wants_off(now, eni, cloud, true),
             Action::Notice(notice) => self.says(notice),
@@ -40,9 +54,12 @@ impl Oracle {
         }
     }
 
-    fn wants_write(&mut self, now: Timestamp, key: &PodKey, store: &Store) {
+    fn wants_write(&mut self, now: Timestamp, key: &PodKey, store: &Store, cloud: &Cloud) {
         if !self.writing.insert(key.clone()) {
             self.fail("one write of a record at a time", format!("{key}"));
+        }
+        if let Store::Create(record) = store {
+            self.draws(now, record, cloud);
         }
         let Some(known) = self.known.get(key) else {
             return;
@@ -76,10 +93,9 @@ impl Oracle {
         }
     }
 
-    fn wants_eni(&mut self, now: Timestamp, create: &CreateEni) {
-        self.asked.entry(create.token.clone()).or_insert(now);
+    fn wants_eni(&mut self, create: &CreateEni, name: &str) {
         let mut known = self.known.values();
-        let record = known.find(|one| create.resource_group.as_ref() == Some(&group(&one.key)));
+        let record = known.find(|one| name == group(&one.key));
         let allocation = record.and_then(|record| {
             let mut all = record.allocations.iter();
             let one = all.find(|one| one.interface == create.interface)?;
@@ -130,7 +146,8 @@ impl Oracle {
             unmade && real.group == group(&record.key)
         });
         let nobodys = self.nobodys_for(now, eni).unwrap_or_default();
-        if !its && nobodys < TWO_LISTS {
+        let kept = self.gives_back(real);
+        if !its && !kept && nobodys < TWO_LISTS {
             let text = format!("{eni} of {}, nobody's for {nobodys:?}", real.group);
             self.fail("what is nobody's is collected after two lists", text);
         }
@@ -143,9 +160,10 @@ impl Oracle {
                 self.fail("what is taken back was changed by hand", text);
             }
             // Its record was written before it was asked for, and goes after it.
-            Notice::Collected(eni) if !self.torn => {
+            Notice::Collected(eni) if !self.torn && !self.spares.left(eni) => {
                 self.fail("nothing leaks that no hand tore off", eni.to_string());
             }
+            Notice::SpareFailed(..) => self.spare_failed(),
             _ => {}
         }
     }

@@ -12,6 +12,7 @@ mod plan;
 mod rest;
 pub mod scenario;
 mod schedule;
+mod spare;
 mod steps;
 mod world;
 
@@ -19,7 +20,7 @@ use crate::world::Outcome;
 
 pub use cold::{Cold, RATIO, cold};
 pub use plan::random;
-pub use schedule::{Fate, Hand, Setup, Step, Target};
+pub use schedule::{Fate, Hand, Ready, Setup, Step, Target};
 
 /// A life of a region.
 pub type Schedule = crate::Schedule<Setup, Step>;
@@ -42,6 +43,8 @@ pub(crate) fn simpler(schedule: &Schedule) -> Vec<Schedule> {
     };
     vec![
         with(|setup, _| setup.calls_a_minute = 0),
+        with(|setup, _| setup.members = Setup::default().members),
+        with(|setup, _| setup.ready.zone = 0),
         with(|setup, last| setup.length = setup.length.min(last + 60)),
     ]
 }

@@ -19,6 +19,7 @@ use model::{
 use super::{
     api::{ApiServer, LivePod, group},
     cloud::Cloud,
+    spare::Spares,
     world::World,
 };
 use crate::Violation;
@@ -56,6 +57,7 @@ pub(super) struct Oracle {
     pub(super) writing: BTreeSet<PodKey>,
     /// vSwitches this life has seen, and how many answers in a row lacked each since.
     pub(super) shown: BTreeMap<VSwitchId, u32>,
+    pub(super) spares: Spares,
     pub(super) violation: Option<Violation>,
 }
 
@@ -69,7 +71,8 @@ impl Oracle {
     }
 
     /// A controller starts and knows nothing.
-    pub(super) fn boot(&mut self) {
+    pub(super) fn boot(&mut self, now: Timestamp) {
+        self.spares.boot(now);
         self.known.clear();
         self.ended.clear();
         self.nobodys.clear();
@@ -89,6 +92,8 @@ impl Oracle {
                     self.record_told(key, record.as_deref(), false);
                 }
             }
+            Input::Called(_, Ok(_)) => self.spares.failed = None,
+            Input::Networking(_, told) => self.spares.told(now, told.as_deref()),
             Input::VSwitches(_, Ok(found)) => {
                 for misses in self.shown.values_mut() {
                     *misses += 1;
@@ -202,7 +207,8 @@ impl Oracle {
     }
 
     /// What holds whatever is under way.
-    pub(super) fn check(&mut self, api: &ApiServer, cloud: &Cloud) {
+    pub(super) fn check(&mut self, now: Timestamp, api: &ApiServer, cloud: &Cloud) {
+        self.check_shared(now, api, cloud);
         let mut owners: BTreeMap<&EniId, &PodKey> = BTreeMap::new();
         for (key, record) in &api.records {
             for allocation in &record.allocations {
@@ -215,7 +221,10 @@ impl Oracle {
                 }
                 self.check_origin(record, eni, cloud);
             }
-            self.check_bound(key, record, cloud);
+            // With a node that was deleted its ENIs went.
+            if api.nodes.iter().any(|node| node.name == record.node) {
+                self.check_bound(key, record, cloud);
+            }
         }
     }
 
@@ -238,7 +247,9 @@ impl Oracle {
         };
         let asked = self.asked.get(&made.token);
         let born = self.born.get(&record.uid);
-        if asked.zip(born).is_none_or(|(asked, born)| asked < born) {
+        // What pods share was another's before.
+        let shared = made.edition.is_some();
+        if !shared && asked.zip(born).is_none_or(|(asked, born)| asked < born) {
             let text = format!("{eni}, asked for at {asked:?}: {} of {born:?}", record.key);
             self.fail("a record names what was made for it", text);
         }
@@ -277,7 +288,9 @@ impl Oracle {
         let left = cloud.enis.values().find(|eni| {
             let asked = self.asked.get(&eni.token);
             let its = asked.zip(born).is_some_and(|(asked, born)| asked >= born);
-            eni.group == group(key) && its && *uid == record.uid
+            // The next pod of the node has it.
+            let stays = eni.edition.is_some();
+            eni.group == group(key) && its && *uid == record.uid && !stays
         });
         if let Some(left) = left {
             let text = format!("{} of {key} is still {:?}", left.id, left.status);

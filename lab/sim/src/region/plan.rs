@@ -3,34 +3,56 @@
 
 use super::{
     NODES, Schedule,
-    schedule::{Fate, Hand, Setup, Step, Target},
+    schedule::{Fate, Hand, Ready, Setup, Step, Target},
 };
 use crate::{plan::pause, schedule::Planned, world::Chance};
 
 /// Pod names of a region.
 const NAMES: u64 = 8;
 
+/// Of those where pods share: more of them have elastic addresses, one beside an interface of its own.
+const SHARING: [u16; NAMES as usize] = [0, 3, 6, 9, 12, 1, 2, 5];
+
 /// Kinds of trouble a seed may choose from: see `trouble`.
-const KINDS: u64 = 13;
+const KINDS: u64 = 14;
+
+/// Those in which records are torn out.
+const TEARS: [u64; 2] = [3, 4];
 
 /// The life of a seed over that many simulated minutes.
 pub fn random(seed: u64, minutes: u64) -> Schedule {
     let mut chance = Chance::new(seed);
     let calm = chance.below(7) == 0;
-    let setup = Setup {
+    let mut setup = Setup {
         seed,
         moves: [200, 2000, 2000, 6000][chance.below(4) as usize],
         // In one life of four what eight pods need takes minutes.
         calls_a_minute: if chance.below(4) == 0 { 12 } else { 0 },
         length: minutes * 60,
+        // In one life of two pods share what is kept ready.
+        ready: match chance.below(4) {
+            0 => Ready { node: 5, zone: 0 },
+            1 => ready(&mut chance),
+            _ => Ready::default(),
+        },
+        members: Setup::default().members,
     };
     let kinds: Vec<u64> = (0..KINDS)
         .filter(|_| !calm && chance.below(3) == 0)
         .collect();
+    // Ten are just enough for all pods on one node: what is kept ready must make room. Not where hands tear
+    // records out: what those leave behind takes room nobody knows of.
+    if chance.below(2) == 0 && !kinds.iter().any(|kind| TEARS.contains(kind)) {
+        setup.members = 10;
+    }
     let mut steps = Vec::new();
     let mut at = chance.below(30_000);
     while at < setup.length * 1000 {
-        let pod = chance.below(NAMES) as u16;
+        let number = chance.below(NAMES) as usize;
+        let pod = match setup.ready.is_none() {
+            true => number as u16,
+            false => SHARING[number],
+        };
         let step = match kinds.get(chance.below(kinds.len() as u64) as usize) {
             Some(kind) if chance.below(3) == 0 => trouble(*kind, pod, &mut chance),
             _ => life(pod, &mut chance),
@@ -48,6 +70,13 @@ pub fn random(seed: u64, minutes: u64) -> Schedule {
 
 fn node(chance: &mut Chance) -> usize {
     chance.below(NODES as u64) as usize
+}
+
+fn ready(chance: &mut Chance) -> Ready {
+    Ready {
+        node: chance.below(4) as u32,
+        zone: chance.below(4) as u32,
+    }
 }
 
 fn life(pod: u16, chance: &mut Chance) -> Step {
@@ -124,6 +153,10 @@ fn trouble(kind: u64, pod: u16, chance: &mut Chance) -> Step {
         11 => match chance.below(3) {
             0 => Step::VSwitch(chance.below(2) as usize, chance.below(2) == 0),
             _ => Step::Fill(chance.below(2) as usize, chance.below(2) == 0),
+        },
+        12 => match chance.below(2) {
+            0 => Step::Ready(ready(chance)),
+            _ => Step::Renew,
         },
         _ => Step::Tenants([0, 400, 495, 11][chance.below(4) as usize]),
     }

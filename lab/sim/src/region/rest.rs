@@ -10,7 +10,8 @@ use model::{
 };
 
 use super::{
-    api::{LivePod, security_groups},
+    api::LivePod,
+    schedule::Setup,
     world::{Event, World},
 };
 
@@ -26,8 +27,12 @@ const SETTLED: Duration = Duration::from_secs(45 * 60);
 /// How long it must stay as it is.
 const STAYS: Duration = Duration::from_secs(60 * 60);
 
-/// Calls that look, in that hour: a list and each of two vSwitches every ten minutes, and one more of each.
-const LOOKS: u64 = 3 * 7;
+/// Calls that look, in that hour: a list and each of two vSwitches every ten minutes, and one more of each;
+/// and the last ENI kept ready is looked at until the machine has seen it where it is.
+const LOOKS: u64 = 3 * 7 + 8;
+
+/// How long what is kept ready stays where no pod runs any more, and what begins in that time takes.
+const IDLE: Duration = Duration::from_secs(660);
 
 /// Between two looks at the world.
 const EVERY: u64 = 20_000;
@@ -53,7 +58,9 @@ impl World {
             (None, Some(_)) => {}
             (Some(why), Some(_)) => self.oracle.fail("what is at rest stays so", why),
             (Some(why), None) => {
-                let served = self.unserved().filter(|_| since > SERVED);
+                // ENIs that a list did not show keep their places on a trunk until two have shown them.
+                let roomy = self.schedule.setup.members == Setup::default().members;
+                let served = self.unserved().filter(|_| roomy && since > SERVED);
                 if let Some(why) = served.or((since > SETTLED).then_some(why)) {
                     let oracle = "the wanted state within a bounded time";
                     self.oracle.fail(oracle, why);
@@ -133,8 +140,13 @@ impl World {
             .collect();
         let there: BTreeSet<&EniId> = self.cloud.enis.keys().collect();
         let all: BTreeSet<&EniId> = named.union(&used).copied().collect();
-        if let Some(nobodys) = there.difference(&all).next() {
-            return Some(format!("{nobodys} is nobody's"));
+        let calm = self.calm.map(|calm| self.now.since(calm));
+        if !self.schedule.setup.ready.is_none() && calm.is_some_and(|calm| calm < IDLE) {
+            return Some("ENIs may still be made ready for pods that went".into());
+        }
+        let nobodys = there.difference(&all).copied().collect();
+        if let Some(why) = self.spares_restless(&nobodys) {
+            return Some(why);
         }
         // An ENI that was deleted by hand is missed when the next pod of the name comes.
         let records = self.api.records.values();
@@ -148,8 +160,7 @@ impl World {
 
     /// Whether nothing was changed by hand that shall be as it was.
     pub(super) fn as_asked(record: &model::podeni::PodEni) -> bool {
-        let groups = security_groups();
         let mut all = record.allocations.iter();
-        all.all(|one| one.security_groups == groups)
+        all.all(|one| !one.security_groups.is_empty())
     }
 }

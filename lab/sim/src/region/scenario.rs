@@ -3,7 +3,7 @@
 
 use super::{
     Schedule,
-    schedule::{Fate, Hand, Setup, Step, Target},
+    schedule::{Fate, Hand, Ready, Setup, Step, Target},
 };
 use crate::schedule::Planned;
 
@@ -33,8 +33,118 @@ fn life(title: &str, steps: &[(u64, Step)]) -> Schedule {
     }
 }
 
+/// A life of pods that share what is kept ready on trunks of `members`.
+fn sharing(title: &str, ready: (u32, u32), members: u32, steps: &[(u64, Step)]) -> Schedule {
+    let mut life = life(title, steps);
+    let (node, zone) = ready;
+    (life.setup.ready, life.setup.members) = (Ready { node, zone }, members);
+    life
+}
+
+/// Pods of two nodes, each replaced five times; then one node is empty for half as long as it may be.
+fn rolling() -> Vec<(u64, Step)> {
+    let names = [[0, 6, 15, 21, 27, 36], [3, 9, 18, 24, 30, 39]];
+    let mut steps = Vec::new();
+    for (node, names) in names.into_iter().enumerate() {
+        steps.push((0, Step::Pod(names[0], Some(node))));
+        for (turn, pair) in (4..).zip(names.windows(2)) {
+            let at = 30 * SECOND * turn;
+            steps.push((at, Step::Pod(pair[1], Some(node))));
+            steps.push((at + 5 * SECOND, Step::Gone(pair[0])));
+        }
+    }
+    steps.push((5 * MINUTE, Step::Gone(39)));
+    steps.push((10 * MINUTE, Step::Pod(42, Some(1))));
+    steps.sort_by_key(|(at, _)| *at);
+    steps
+}
+
+/// Lives of pods that share, and of vSwitches that are full.
+fn shared() -> Vec<Schedule> {
+    let pod = |at: u64, number: u16, node: usize| (at * SECOND, Step::Pod(number, Some(node)));
+    let fill = |at, vswitch| (at * SECOND, Step::Fill(vswitch, true));
+    let ready = |node, zone| Step::Ready(Ready { node, zone });
+    vec![
+        sharing(
+            "R7 a rolling restart waits for no call where enough is kept ready",
+            (5, 0),
+            100,
+            &rolling(),
+        ),
+        sharing(
+            "R8 what is kept ready makes room for pods where the trunk is full",
+            (3, 0),
+            4,
+            &[pod(0, 0, 0), pod(0, 6, 0), pod(300, 1, 0), pod(300, 2, 0)],
+        ),
+        sharing(
+            "R9 what is kept ready goes with its edition, and is as many as people say",
+            (3, 0),
+            100,
+            &[
+                pod(0, 0, 0),
+                pod(0, 3, 1),
+                (5 * MINUTE, Step::Renew),
+                pod(600, 6, 0),
+                (11 * MINUTE, Step::Gone(0)),
+                (20 * MINUTE, ready(1, 0)),
+            ],
+        ),
+        sharing(
+            "R10 a full vSwitch is told of once and asked rarely",
+            (5, 0),
+            100,
+            &[
+                pod(0, 0, 0),
+                fill(8, 0),
+                fill(8, 1),
+                (30 * MINUTE, Step::Tenants(0)),
+            ],
+        ),
+        sharing(
+            "R11 a zone keeps ENIs that are only attached; the next controller makes its own",
+            (0, 2),
+            100,
+            &[
+                pod(0, 0, 0),
+                pod(120, 3, 1),
+                (10 * MINUTE, Step::Crash),
+                (40 * MINUTE, ready(0, 0)),
+            ],
+        ),
+        sharing(
+            "R12 what is kept ready on a node goes with it",
+            (3, 1),
+            100,
+            &[
+                pod(0, 0, 0),
+                pod(0, 3, 1),
+                pod(0, 1, 1),
+                (5 * MINUTE, Step::Leave),
+                pod(360, 6, 0),
+            ],
+        ),
+        life(
+            "R13 a pod asks a full vSwitch once a minute",
+            &[
+                fill(60, 0),
+                fill(60, 1),
+                pod(61, ELASTIC, 0),
+                (20 * MINUTE, Step::Tenants(0)),
+            ],
+        ),
+    ]
+}
+
 /// All of them.
 pub fn all() -> Vec<Schedule> {
+    let mut all = apart();
+    all.extend(shared());
+    all
+}
+
+/// Lives of pods each of which has ENIs of its own.
+fn apart() -> Vec<Schedule> {
     let pod = |number| (0, Step::Pod(number, Some(0)));
     let moved: Vec<_> = (0..6)
         .flat_map(|turn| {

@@ -14,6 +14,37 @@ pub struct Setup {
     pub calls_a_minute: u32,
     /// When the steps are over, in seconds.
     pub length: u64,
+    /// ENIs kept ready on each node and in the zone; unless both are 0 pods with elastic addresses share.
+    #[serde(default, skip_serializing_if = "Ready::is_none")]
+    pub ready: Ready,
+    /// Members a trunk takes.
+    #[serde(default = "members", skip_serializing_if = "is_usual")]
+    pub members: u32,
+}
+
+/// How many ENIs are kept ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// On the trunk of each node.
+    pub node: u32,
+    /// On no node, in the zone.
+    pub zone: u32,
+}
+
+impl Ready {
+    /// None anywhere.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// More members than there are pods.
+fn members() -> u32 {
+    100
+}
+
+fn is_usual(number: &u32) -> bool {
+    *number == members()
 }
 
 impl Default for Setup {
@@ -23,6 +54,8 @@ impl Default for Setup {
             moves: 2000,
             calls_a_minute: 0,
             length: 600,
+            ready: Ready::default(),
+            members: members(),
         }
     }
 }
@@ -113,6 +146,12 @@ pub enum Step {
     Fill(usize, bool),
     /// A vSwitch is there, or is deleted.
     VSwitch(usize, bool),
+    /// Another number of ENIs is to be kept ready.
+    Ready(Ready),
+    /// The PodNetworking names other security groups: its pods share no ENIs with those of before.
+    Renew,
+    /// The last node is deleted with its pods and its instance, whose ENIs go with it as each was made to.
+    Leave,
     /// Other tenants of the account make that many calls of each API a minute.
     Tenants(u32),
 }
@@ -139,6 +178,9 @@ impl Step {
             Step::Late(_) => "late watch",
             Step::Fill(..) => "vSwitch full",
             Step::VSwitch(..) => "vSwitch deleted",
+            Step::Ready(_) => "number kept ready changed",
+            Step::Leave => "node deleted",
+            Step::Renew => "PodNetworking changed",
             Step::Tenants(_) => "other tenants",
         })
     }

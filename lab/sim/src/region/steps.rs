@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use engine::cluster::Input;
 use model::{EniStatus, PodKey, podnetworking::Tenure};
 
 use super::{
@@ -62,6 +63,15 @@ impl World {
                     }
                 }
             }
+            Step::Ready(ready) => {
+                self.api.keep_ready(ready);
+                self.watch_networking();
+            }
+            Step::Leave => self.leave(),
+            Step::Renew => {
+                self.api.renew();
+                self.watch_networking();
+            }
             Step::Tenants(calls) => self.cloud.tenants = calls,
         }
     }
@@ -87,6 +97,19 @@ impl World {
             self.oracle.left(self.now, &live);
             self.watch_pod(key);
         }
+    }
+
+    fn leave(&mut self) {
+        let Some(node) = self.api.nodes.pop() else {
+            return;
+        };
+        let pods = self.api.pods.iter();
+        let pods = pods.filter(|(_, live)| live.pod.node.as_ref() == Some(&node.name));
+        for key in pods.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.gone(&key);
+        }
+        self.cloud.release(&node.instance);
+        self.watch(Stream::Pods, Input::Node(node.name, None));
     }
 
     fn meddle(&mut self, key: &PodKey, hand: Hand) {

@@ -46,6 +46,10 @@ pub(super) enum Event {
 /// Refusals that follow a lost answer where they do: the waits between them leave a pod time to go.
 const REFUSALS: usize = 3;
 
+/// Milliseconds a write of a dead controller may be under way: the API server gives a request up after a
+/// minute.
+const WRITE_LASTS: u64 = 59_000;
+
 /// What the watch tells of: each in its own order.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Stream {
@@ -107,7 +111,6 @@ impl World {
         if setup.calls_a_minute > 0 {
             (config.calls_per_minute, config.calls_of) = (setup.calls_a_minute, BTreeMap::new());
         }
-        let moves = Duration::from_millis(setup.moves);
         let mut world = Self {
             now: START,
             queue: Queue::new(),
@@ -116,9 +119,9 @@ impl World {
             report: Report::of(Kind::Region),
             machine: None,
             life: 0,
-            cloud: Cloud::new(moves, tags(), &vswitches()),
+            cloud: Cloud::new(&setup, tags(), &vswitches()),
             config,
-            api: ApiServer::new(nodes, vswitches()),
+            api: ApiServer::new(nodes, vswitches(), &setup),
             oracle: Oracle::default(),
             fates: Vec::new(),
             outage: START,
@@ -171,7 +174,7 @@ impl World {
         self.cloud.settle(at);
         self.dispatch(event);
         if self.thorough {
-            self.oracle.check(&self.api, &self.cloud);
+            self.oracle.check(self.now, &self.api, &self.cloud);
         }
         true
     }
@@ -216,7 +219,7 @@ impl World {
         self.line(|| "the controller starts".into());
         let seed = self.dice.seed();
         self.machine = Some(Cluster::new(self.config.clone(), seed));
-        self.oracle.boot();
+        self.oracle.boot(self.now);
         let nodes = self.api.nodes.iter();
         let nodes = nodes.map(|node| Input::Node(node.name.clone(), Some(node.clone())));
         let networking = Box::new(self.api.networking.clone());
@@ -249,7 +252,15 @@ impl World {
                 Event::Arrive(_, action, _) if matches!(*action, Action::Call(..)) => {
                     self.carry_out(*action, None);
                 }
-                late => self.after(5, late),
+                late => {
+                    let soon = self.dice.below(4) != 0;
+                    let wait = if soon {
+                        5
+                    } else {
+                        self.dice.below(WRITE_LASTS)
+                    };
+                    self.after(wait, late);
+                }
             }
         }
         self.after(down, Event::Boot(self.life));
@@ -269,7 +280,8 @@ impl World {
             names::action(&mut self.report, &action);
             self.log.line(self.now, || format!("-> {action:?}"));
             if self.thorough {
-                self.oracle.wanted(self.now, &action, &self.cloud);
+                self.oracle
+                    .wanted(self.now, &action, &self.api, &self.cloud);
             }
             if !matches!(action, Action::Notice(_)) {
                 self.send(action);
@@ -341,6 +353,11 @@ impl World {
             let wait = 500 + self.dice.below(4_500);
             self.after(wait, Event::Report(key.clone(), uid));
         }
+    }
+
+    pub(super) fn watch_networking(&mut self) {
+        let networking = Some(Box::new(self.api.networking.clone()));
+        self.watch(Stream::Records, Input::Networking(PLANE.into(), networking));
     }
 
     /// Tells the controller of a change, in the order of its stream; the next one reads everything.
