@@ -32,6 +32,8 @@ fn exact(code: &str) -> Option<FaultClass> {
         "SecurityGroupInstanceLimitExceed" | "SecurityGroupInstanceLimitExceeded" => {
             Class::Exhausted(Exhausted::SecurityGroup)
         }
+        // CreateRouteEntry's word for it, without saying of what; no other call of ours answers so.
+        "QuotaExceeded" => Class::Exhausted(Exhausted::RouteTable),
 
         // The object, or the first call under the same token, is in the middle of something.
         "Operation.Conflict"
@@ -41,14 +43,24 @@ fn exact(code: &str) -> Option<FaultClass> {
         | "InvalidOperation.InvalidEcsState"
         | "IncorrectInstanceStatus"
         | "IncorrectVSwitchStatus"
-        | "IdempotentProcessing" => Class::Conflict,
+        | "IdempotentProcessing"
+        // The route table, or its VPC, is changing; or the block has an entry, which a look will show.
+        | "IncorrectRouteEntryStatus"
+        | "IncorrectVpcStatus"
+        | "TaskConflict"
+        | "OperationFailed.DistibuteLock"
+        | "InvalidCIDRBlock.Duplicate"
+        | "InvalidRouteEntry.Duplicate"
+        | "RouteConflict.AlreadyExist" => Class::Conflict,
 
         // What the call is about is not there. A missing vSwitch or security group is not among
         // these: it makes the request wrong.
         "InvalidEniId.NotFound"
         | "InvalidEcsId.NotFound"
         | "InvalidInstanceId.NotFound"
-        | "InvalidIp.IpUnassigned" => Class::Gone,
+        | "InvalidIp.IpUnassigned"
+        | "InvalidRouteEntry.NotFound"
+        | "InvalidRouteEntryId.NotFound" => Class::Gone,
 
         // The token is spent: the cloud wants a new one.
         "IdempotentParameterMismatch" | "IdempotentFailed" => Class::TokenMismatch,

@@ -13,7 +13,7 @@ use std::{
 use http::StatusCode;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
-use model::RequestId;
+use model::{RequestId, RouteEntry, RouteTableId};
 use rustls::crypto::CryptoProvider;
 use tokio::time::Instant;
 
@@ -25,6 +25,7 @@ use crate::{
     rpc::{self, Stamp},
     transport::{CONNECT_TIMEOUT, Exchanger, Reply},
     utc,
+    vpc::DescribeRouteEntryList,
 };
 
 /// Largest answer that is read. A full page of 500 ENIs, each with 50 addresses of about 120 bytes,
@@ -155,12 +156,37 @@ impl Client {
                 }
             }
         }
-        Err(CloudError::Undecodable {
-            action: DescribeNetworkInterfaces::ACTION,
-            request_id: None,
-            http_status: StatusCode::OK.as_u16(),
-            source: DecodeError::Endless { pages: PAGES_MAX },
-        })
+        Err(endless(DescribeNetworkInterfaces::ACTION))
+    }
+
+    /// Reads every page of the custom entries of a route table.
+    ///
+    /// # Errors
+    /// When any page fails: half an answer would make entries look gone.
+    pub async fn describe_route_entries(
+        &self,
+        table: &RouteTableId,
+        deadline: Deadline,
+    ) -> Result<Answer<Vec<RouteEntry>>, CloudError> {
+        let started = Instant::now();
+        let mut entries = Vec::new();
+        let mut question = DescribeRouteEntryList {
+            table: table.clone(),
+            next_token: None,
+        };
+        for _ in 0..PAGES_MAX {
+            let answer = self.call(&question, deadline).await?;
+            entries.extend(answer.value.entries);
+            question.next_token = answer.value.next_token;
+            if question.next_token.is_none() {
+                return Ok(Answer {
+                    value: entries,
+                    request_id: answer.request_id,
+                    latency: started.elapsed(),
+                });
+            }
+        }
+        Err(endless(DescribeRouteEntryList::ACTION))
     }
 
     fn request<C: Call>(&self, call: &C, keys: &Keys) -> http::Request<rpc::Form> {
@@ -180,6 +206,15 @@ impl Client {
             keys,
             stamp,
         )
+    }
+}
+
+fn endless(action: &'static str) -> CloudError {
+    CloudError::Undecodable {
+        action,
+        request_id: None,
+        http_status: StatusCode::OK.as_u16(),
+        source: DecodeError::Endless { pages: PAGES_MAX },
     }
 }
 

@@ -15,7 +15,7 @@ pub use describe::{DescribeNetworkInterfaces, DescribedEni, Page};
 pub use instance_type::DescribeInstanceTypes;
 pub use interface::{
     AttachNetworkInterface, CreateNetworkInterface, DeleteNetworkInterface, DetachNetworkInterface,
-    NewEniKind,
+    ModifyNetworkInterfaceAttribute, NewEniKind,
 };
 pub use prefix::{AssignIpv4Prefixes, AssignedPrefixes, UnassignIpv4Prefixes};
 

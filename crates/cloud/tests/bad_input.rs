@@ -4,15 +4,15 @@
 
 use std::{fs, path::Path};
 
-use model::{ClientToken, EniId, SecurityGroupId, VSwitchId};
+use model::{ClientToken, EniId, RouteTableId, SecurityGroupId, VSwitchId, VpcId};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use terway_cloud::{Call, DecodeError, ecs::*, vpc::DescribeVSwitches};
+use terway_cloud::{Call, DecodeError, ecs::*, vpc::*};
 
 /// Everything that decodes an answer, and an answer it decodes.
 type Decoder = (&'static str, fn(&[u8]) -> Result<(), DecodeError>);
 
-const DECODERS: [Decoder; 7] = [
+const DECODERS: [Decoder; 9] = [
     ("create-network-interface", |body| {
         create().decode(body).map(drop)
     }),
@@ -42,6 +42,15 @@ const DECODERS: [Decoder; 7] = [
     ("describe-vswitches", |body| {
         let id = VSwitchId::new("vsw-1").unwrap();
         DescribeVSwitches { id }.decode(body).map(drop)
+    }),
+    ("describe-route-table-list", |body| {
+        let vpc = VpcId::new("vpc-1").unwrap();
+        DescribeSystemRouteTable { vpc }.decode(body).map(drop)
+    }),
+    ("describe-route-entry-list", |body| {
+        let (table, next_token) = (RouteTableId::new("vtb-1").unwrap(), None);
+        let call = DescribeRouteEntryList { table, next_token };
+        call.decode(body).map(drop)
     }),
 ];
 
@@ -119,7 +128,7 @@ fn what_is_not_the_documented_json_is_refused() {
 }
 
 /// Needed fields by answer: without one, or with one of another type, the answer is refused.
-const NEEDED: [(&str, &[&str]); 6] = [
+const NEEDED: [(&str, &[&str]); 8] = [
     ("create-network-interface", &ENI_FIELDS),
     (
         "describe-network-interfaces",
@@ -158,6 +167,20 @@ const NEEDED: [(&str, &[&str]); 6] = [
             "/VSwitches/VSwitch/0/ZoneId",
             "/VSwitches/VSwitch/0/AvailableIpAddressCount",
             "/VSwitches/VSwitch/0/CidrBlock",
+        ],
+    ),
+    (
+        "describe-route-table-list",
+        &["/RouterTableList", "/RouterTableList/RouterTableListType"],
+    ),
+    (
+        "describe-route-entry-list",
+        &[
+            "/RouteEntrys",
+            "/RouteEntrys/RouteEntry",
+            "/RouteEntrys/RouteEntry/0/RouteEntryId",
+            "/RouteEntrys/RouteEntry/0/NextHops",
+            "/RouteEntrys/RouteEntry/0/NextHops/NextHop/0/NextHopId",
         ],
     ),
 ];

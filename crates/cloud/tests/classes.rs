@@ -1,7 +1,7 @@
 //! The classification of the cloud's refusals, code by code.
 
 use model::{
-    Exhausted::{Account, AddressPerEni, EniPerInstance, SecurityGroup, VSwitch},
+    Exhausted::{Account, AddressPerEni, EniPerInstance, RouteTable, SecurityGroup, VSwitch},
     FaultClass::{
         self, Conflict, Denied, Exhausted, Gone, Invalid, Throttled, TokenMismatch, Unknown,
     },
@@ -43,6 +43,12 @@ const TABLE: &[(&str, u16, FaultClass)] = &[
         403,
         Exhausted(SecurityGroup),
     ),
+    ("QuotaExceeded", 400, Exhausted(RouteTable)),
+    ("IncorrectRouteEntryStatus", 400, Conflict),
+    ("InvalidCIDRBlock.Duplicate", 400, Conflict),
+    ("TaskConflict", 400, Conflict),
+    ("InvalidRouteEntry.NotFound", 404, Gone),
+    ("InvalidNextHop.NotFound", 400, Invalid),
     ("Operation.Conflict", 403, Conflict),
     ("OperationConflict", 409, Conflict),
     ("InvalidOperation.InvalidEniState", 400, Conflict),

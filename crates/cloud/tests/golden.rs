@@ -5,14 +5,15 @@
 use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 
 use model::{
-    ClientToken, Eni, EniId, EniKind, EniStatus, InstanceId, InstanceLimits, Ipv4Prefix, PrivateIp,
-    RegionId, SecurityGroupId, VSwitch, VSwitchId, VpcId, ZoneId,
+    ClientToken, Eni, EniId, EniKind, EniStatus, InstanceId, InstanceLimits, Ipv4Prefix, NextHop,
+    PrivateIp, RegionId, RouteEntry, RouteEntryId, RouteTableId, SecurityGroupId, VSwitch,
+    VSwitchId, VpcId, ZoneId,
 };
 use terway_cloud::{
     Call, Endpoint, Keys, Scheme, Secret,
     ecs::*,
     rpc::{self, Stamp},
-    vpc::DescribeVSwitches,
+    vpc::*,
 };
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -211,6 +212,85 @@ fn every_call_encodes_as_its_fixture() {
         id: VSwitchId::new("vsw-1").unwrap(),
     };
     assert_request(&vswitch, &keys, "describe-vswitches");
+    let unchecked = ModifyNetworkInterfaceAttribute {
+        eni: eni("eni-1"),
+        source_dest_check: false,
+    };
+    assert_request(&unchecked, &keys, "modify-network-interface-attribute");
+    assert_request(&system_table(), &keys, "describe-route-table-list");
+    let entries = DescribeRouteEntryList {
+        next_token: Some("page-2".into()),
+        ..entries()
+    };
+    assert_request(&entries, &keys, "describe-route-entry-list");
+    assert_request(&create_route(), &keys, "create-route-entry");
+    let entry = route_id("rte-1");
+    assert_request(&DeleteRouteEntry { entry }, &keys, "delete-route-entry");
+}
+
+fn system_table() -> DescribeSystemRouteTable {
+    let vpc = VpcId::new("vpc-1").unwrap();
+    DescribeSystemRouteTable { vpc }
+}
+
+fn entries() -> DescribeRouteEntryList {
+    DescribeRouteEntryList {
+        table: RouteTableId::new("vtb-1").unwrap(),
+        next_token: None,
+    }
+}
+
+fn route_id(id: &str) -> RouteEntryId {
+    RouteEntryId::new(id).unwrap()
+}
+
+fn create_route() -> CreateRouteEntry {
+    CreateRouteEntry {
+        table: entries().table,
+        destination: "172.16.1.0/24".parse().unwrap(),
+        instance: InstanceId::new("i-1").unwrap(),
+        name: "terway.c1".into(),
+        description: "node-1".into(),
+        token: token("token-6"),
+    }
+}
+
+#[test]
+fn route_tables_and_their_entries_are_read() {
+    let body = fixture("responses/describe-route-table-list.json");
+    assert_eq!(system_table().decode(&body).unwrap(), Some(entries().table));
+    let body = fixture("responses/create-route-entry.json");
+    assert_eq!(create_route().decode(&body).unwrap(), route_id("rte-1"));
+    let body = fixture("responses/describe-route-entry-list.json");
+    let page = entries().decode(&body).unwrap();
+    assert_eq!(page.next_token.as_deref(), Some("page-3"));
+    let expected = |number: u8, to: &str, next_hop: NextHop| RouteEntry {
+        id: route_id(&format!("rte-{number}")),
+        destination: to.parse().unwrap(),
+        name: match &next_hop {
+            NextHop::Instance(_) => "terway.c1".into(),
+            NextHop::Other(_) => String::new(),
+        },
+        description: match &next_hop {
+            NextHop::Instance(_) => format!("node-{number}"),
+            NextHop::Other(_) => String::new(),
+        },
+        next_hop,
+        available: number != 2,
+    };
+    let instance = |id: &str| NextHop::Instance(InstanceId::new(id).unwrap());
+    let other = |text: &str| NextHop::Other(text.into());
+    let all = [
+        expected(1, "172.16.1.0/24", instance("i-1")),
+        expected(2, "172.16.2.0/24", instance("i-2")),
+        expected(3, "0.0.0.0/0", other("NatGateway ngw-1")),
+        expected(
+            4,
+            "10.8.0.0/16",
+            other("RouterInterface ri-1, RouterInterface ri-2"),
+        ),
+    ];
+    assert_eq!(page.entries, all, "the one for a prefix list is left out");
 }
 
 #[test]
@@ -284,6 +364,7 @@ fn described(number: u8) -> DescribedEni {
         },
         device_index: Some(0),
         trunk: None,
+        source_dest_check: false,
     }
 }
 

@@ -20,6 +20,8 @@ pub enum Exhausted {
     Account,
     /// The security group holds as many addresses as it may.
     SecurityGroup,
+    /// The route table holds as many custom entries as it may.
+    RouteTable,
 }
 
 /// Why a cloud call has no answer that can be acted on.
@@ -59,6 +61,7 @@ impl fmt::Display for Exhausted {
             Exhausted::AddressPerEni => "the instance type allows no further address on the ENI",
             Exhausted::Account => "the account's ENI quota is used up",
             Exhausted::SecurityGroup => "the security group is full",
+            Exhausted::RouteTable => "the route table is full",
         })
     }
 }

@@ -99,6 +99,14 @@ id!(
     VpcId, "VPC id"
 );
 id!(
+    /// A route table of a VPC, `vtb-...`.
+    RouteTableId, "route table id"
+);
+id!(
+    /// An entry of a route table, `rte-...`.
+    RouteEntryId, "route entry id"
+);
+id!(
     /// A zone, for example `cn-hangzhou-i`.
     ZoneId, "zone id"
 );

@@ -15,16 +15,18 @@ pub mod pod;
 pub mod podeni;
 pub mod podnetworking;
 pub mod prefix;
+pub mod route;
 pub mod time;
 
 pub use cloud::{Eni, EniKind, EniStatus, InstanceLimits, PrivateIp, VSwitch};
 pub use family::{DualStack, Family};
 pub use fault::{Exhausted, FaultClass};
 pub use id::{
-    ClientToken, EniId, IdError, InstanceId, RegionId, RequestId, SecurityGroupId, VSwitchId,
-    VpcId, ZoneId,
+    ClientToken, EniId, IdError, InstanceId, RegionId, RequestId, RouteEntryId, RouteTableId,
+    SecurityGroupId, VSwitchId, VpcId, ZoneId,
 };
 pub use mac::{Mac, MacError};
 pub use pod::{AttachmentKey, ContainerId, InterfaceName, KeyError, PodKey, PodUid};
 pub use prefix::{Ipv4Prefix, PrefixError};
+pub use route::{NextHop, RouteEntry};
 pub use time::Timestamp;

@@ -6,6 +6,7 @@ mod create;
 mod describe;
 mod groups;
 mod modify;
+mod routes;
 mod rules;
 mod types;
 mod vswitches;
@@ -73,8 +74,12 @@ impl Product {
 }
 
 const fn act(action: &'static str, serve: Serve) -> Call {
+    act_of(Product::Ecs, action, serve)
+}
+
+const fn act_of(product: Product, action: &'static str, serve: Serve) -> Call {
     Call {
-        product: Product::Ecs,
+        product,
         action,
         lists: None,
         serve,
@@ -90,7 +95,7 @@ const fn list(product: Product, action: &'static str, empty: Empty, serve: Serve
     }
 }
 
-const CALLS: [Call; 19] = [
+const CALLS: [Call; 23] = [
     act("CreateNetworkInterface", create::create),
     act("AttachNetworkInterface", attach::attach),
     act("DetachNetworkInterface", attach::detach),
@@ -129,6 +134,20 @@ const CALLS: [Call; 19] = [
         "DescribeVSwitches",
         vswitches::empty,
         vswitches::describe,
+    ),
+    act_of(Product::Vpc, "CreateRouteEntry", routes::create),
+    act_of(Product::Vpc, "DeleteRouteEntry", routes::delete),
+    list(
+        Product::Vpc,
+        "DescribeRouteEntryList",
+        routes::no_entries,
+        routes::describe,
+    ),
+    list(
+        Product::Vpc,
+        "DescribeRouteTableList",
+        routes::no_tables,
+        routes::tables,
     ),
 ];
 

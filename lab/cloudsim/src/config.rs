@@ -137,6 +137,9 @@ pub struct Timing {
     pub detach: Duration,
     /// From DeleteNetworkInterface to gone.
     pub delete: Duration,
+    /// From CreateRouteEntry to `Available`, and from DeleteRouteEntry to gone.
+    #[serde(default)]
+    pub route: Duration,
     /// From a call to its answer; the HTTP face waits for it.
     pub answer: Duration,
     /// How old the picture is that DescribeNetworkInterfaces paints.
@@ -152,6 +155,7 @@ impl Default for Timing {
             attach: Duration::from_secs(1),
             detach: Duration::from_secs(1),
             delete: Duration::ZERO,
+            route: Duration::from_millis(500),
             answer: Duration::from_millis(20),
             describe_lag: Duration::ZERO,
             metadata_lag: Duration::ZERO,
@@ -164,10 +168,17 @@ impl Default for Timing {
 pub struct Limits {
     /// ENIs in the region, primary ones not counted.
     pub enis: usize,
+    /// Custom entries of a route table (VPC API, CreateRouteEntry: "up to 200 custom route entries").
+    #[serde(default = "routes")]
+    pub routes: usize,
     /// Security groups an ENI may be in (ECS limits page: 5 unless raised).
     pub security_groups_per_eni: usize,
     /// How long a role's credential from metadata lives (6 hours; unconfirmed).
     pub role_credential: Duration,
+}
+
+fn routes() -> usize {
+    200
 }
 
 impl Default for Limits {
@@ -176,6 +187,7 @@ impl Default for Limits {
             // The API page names 100 an account and region, which can be raised; a lab of 50 nodes
             // with 8 ENIs each needs 400.
             enis: 500,
+            routes: routes(),
             security_groups_per_eni: 5,
             role_credential: Duration::from_secs(6 * 3600),
         }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use model::{EniId, InstanceId, Mac, SecurityGroupId};
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,18 @@ pub enum Effect {
         eni: EniId,
         /// Whether the fabric checks from now on.
         enabled: bool,
+    },
+    /// The route table leads this block to an ENI from now on: to the primary one of an instance.
+    Route {
+        /// The block.
+        destination: IpNet,
+        /// The ENI.
+        eni: EniId,
+    },
+    /// The route table has no entry for this block any more.
+    Unroute {
+        /// The block.
+        destination: IpNet,
     },
     /// An ENI is in these security groups from now on, and in no others.
     Join {

@@ -241,6 +241,41 @@ impl Refusal {
         )
     }
 
+    // Route entries.
+
+    pub(crate) fn no_route_table(id: impl Display) -> Self {
+        Self::gone("InvalidRouteTableId.NotFound", "RouteTableId", id)
+    }
+
+    pub(crate) fn no_route(id: impl Display) -> Self {
+        Self::gone("InvalidRouteEntry.NotFound", "RouteEntryId", id)
+    }
+
+    pub(crate) fn no_next_hop(id: impl Display) -> Self {
+        let message = format!("Specified next hop does not exist: {id}");
+        Self::new(400, "InvalidNextHop.NotFound", message)
+    }
+
+    pub(crate) fn bad_destination(cidr: impl Display) -> Self {
+        let message = format!("Specified CIDR block is not valid: {cidr}");
+        Self::new(400, "InvalidCidrBlock", message)
+    }
+
+    pub(crate) fn route_taken(cidr: impl Display) -> Self {
+        let message = format!("Specified CIDR block is already exists: {cidr}");
+        Self::new(400, "InvalidCIDRBlock.Duplicate", message)
+    }
+
+    pub(crate) fn routes_unstable() -> Self {
+        let message = "Some route entry status blocked this operation.";
+        Self::new(400, "IncorrectRouteEntryStatus", message)
+    }
+
+    pub(crate) fn too_many_routes(limit: usize) -> Self {
+        let message = format!("Route entry quota exceeded in this route table: {limit}");
+        Self::new(400, "QuotaExceeded", message)
+    }
+
     // Quotas and addresses.
 
     pub(crate) fn too_many_enis(limit: impl Display) -> Self {

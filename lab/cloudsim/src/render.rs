@@ -11,6 +11,7 @@ use crate::{
     refusal::Refusal,
     state::{Eni, kind_word, status_word},
     vswitch::VSwitch,
+    world::ROUTE_TABLE,
 };
 
 /// What CreateNetworkInterface and DescribeNetworkInterfaces say alike about an ENI.
@@ -130,7 +131,7 @@ pub(crate) fn vswitch(config: &RegionConfig, vswitch: &VSwitch, free: usize) -> 
         "NetworkAclId": "",
         "OwnerId": config.owner,
         "ResourceGroupId": "",
-        "RouteTable": { "RouteTableId": "vtb-bp1lab", "RouteTableType": "System" },
+        "RouteTable": { "RouteTableId": ROUTE_TABLE, "RouteTableType": "System" },
         "Tags": { "Tag": [] },
         // The region's networks are older than its first call.
         "CreationTime": "1970-01-01T00:00:00Z",

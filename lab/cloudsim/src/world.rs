@@ -7,10 +7,13 @@ mod addresses;
 mod groups;
 mod life;
 mod members;
+mod routes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::{EniId, EniKind, EniStatus, InstanceId, SecurityGroupId, Timestamp, VSwitchId};
+use model::{
+    EniId, EniKind, EniStatus, InstanceId, RouteEntryId, SecurityGroupId, Timestamp, VSwitchId,
+};
 
 use crate::{
     config::RegionConfig,
@@ -31,9 +34,12 @@ enum Due {
     Attached(EniId),
     Detached(EniId),
     Deleted(EniId),
+    RouteMade(RouteEntryId),
+    RouteDeleted(RouteEntryId),
 }
 
 pub(crate) use addresses::{ADDRESSES_UNATTACHED, Wanted};
+pub(crate) use routes::{NewRoute, ROUTE_TABLE, Route, RouteStatus};
 
 /// All things of the region.
 #[derive(Debug, Clone)]
@@ -45,6 +51,7 @@ pub(crate) struct World {
     pub(crate) enis: BTreeMap<EniId, Eni>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) groups: BTreeMap<SecurityGroupId, SecurityGroup>,
+    pub(crate) routes: BTreeMap<RouteEntryId, Route>,
     pub(crate) history: History,
     pub(crate) effects: VecDeque<Effect>,
     due: BTreeMap<(Timestamp, u64), Due>,
@@ -63,6 +70,7 @@ impl World {
             enis: BTreeMap::new(),
             instances: BTreeMap::new(),
             groups: config.security_groups.iter().map(group).collect(),
+            routes: BTreeMap::new(),
             history: History::new(reach),
             effects: VecDeque::new(),
             due: BTreeMap::new(),
@@ -164,6 +172,8 @@ impl World {
                 Due::Attached(id) => self.plugged(time, &id),
                 Due::Detached(id) => self.unplug(time, &id),
                 Due::Deleted(id) => self.remove(time, &id),
+                Due::RouteMade(id) => self.route_made(&id),
+                Due::RouteDeleted(id) => self.route_deleted(&id),
             }
         }
     }

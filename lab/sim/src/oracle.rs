@@ -113,7 +113,9 @@ impl Oracle {
             Effect::SourceDestCheck { .. }
             | Effect::Join { .. }
             | Effect::Group(_)
-            | Effect::GroupGone(_) => {}
+            | Effect::GroupGone(_)
+            | Effect::Route { .. }
+            | Effect::Unroute { .. } => {}
         }
     }
 

@@ -331,7 +331,9 @@ impl World {
                 | Effect::SourceDestCheck { .. }
                 | Effect::Join { .. }
                 | Effect::Group(_)
-                | Effect::GroupGone(_) => {}
+                | Effect::GroupGone(_)
+                | Effect::Route { .. }
+                | Effect::Unroute { .. } => {}
             }
         }
         let due = self.cloud.region.deadline();

@@ -49,6 +49,9 @@ pub struct DescribedEni {
     pub device_index: Option<u32>,
     /// `Attachment.TrunkNetworkInterfaceId`: the trunk a member ENI lives on.
     pub trunk: Option<EniId>,
+    /// Whether the cloud drops packets whose source or destination is none of its addresses
+    /// (`SourceDestCheck`; a cloud that does not say so has no such check).
+    pub source_dest_check: bool,
 }
 
 /// One page of an answer.

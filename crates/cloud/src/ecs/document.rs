@@ -39,6 +39,7 @@ pub(super) struct EniDocument {
     // Came with prefixes; a private cloud that is older has neither.
     ipv4_prefix_sets: Option<Ipv4PrefixSet<PrefixDocument>>,
     tags: Option<Tag<TagDocument>>,
+    source_dest_check: Option<bool>,
 }
 
 /// Where an ENI is attached. The API leaves the fields out, or empty, as they do not apply.
@@ -122,6 +123,7 @@ impl EniDocument {
                 "TrunkNetworkInterfaceId",
                 attachment.trunk_network_interface_id,
             )?,
+            source_dest_check: self.source_dest_check.unwrap_or(false),
         })
     }
 

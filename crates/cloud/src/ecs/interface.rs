@@ -219,3 +219,29 @@ impl Call for DeleteNetworkInterface {
         acknowledged(body)
     }
 }
+
+/// Switches the check of an ENI that drops packets whose source or destination is none of its addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModifyNetworkInterfaceAttribute {
+    /// The ENI.
+    pub eni: EniId,
+    /// Whether the cloud checks from now on.
+    pub source_dest_check: bool,
+}
+
+impl Call for ModifyNetworkInterfaceAttribute {
+    const ACTION: &'static str = "ModifyNetworkInterfaceAttribute";
+    const PRODUCT: Product = Product::Ecs;
+    type Output = ();
+
+    fn params(&self) -> Params {
+        let mut params = Params::default();
+        params.set("NetworkInterfaceId", &self.eni);
+        params.set("SourceDestCheck", self.source_dest_check);
+        params
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<(), DecodeError> {
+        acknowledged(body)
+    }
+}

@@ -289,7 +289,13 @@ impl Node {
                 let reason = format!("the account's ENI quota in the region is used up: {text}");
                 self.stop(now, way, ExhaustionKind::AccountQuota, QUOTA, reason);
             }
-            (Exhausted::EniPerInstance | Exhausted::AddressPerEni | Exhausted::VSwitch, ..) => {
+            (
+                Exhausted::EniPerInstance
+                | Exhausted::AddressPerEni
+                | Exhausted::VSwitch
+                | Exhausted::RouteTable,
+                ..,
+            ) => {
                 let reason = format!("the instance takes no further ENI: {text}");
                 self.stop(now, way, ExhaustionKind::EniQuota, QUOTA, reason);
             }

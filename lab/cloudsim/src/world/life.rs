@@ -114,6 +114,7 @@ impl World {
         }
         self.due.retain(|_, due| match due {
             Due::Attached(eni) | Due::Detached(eni) | Due::Deleted(eni) => eni != id,
+            Due::RouteMade(_) | Due::RouteDeleted(_) => true,
         });
         let Some(eni) = self.enis.get(id) else { return };
         let plugged = matches!(eni.status, EniStatus::InUse | EniStatus::Detaching);

@@ -159,6 +159,10 @@ impl Wiring {
             Effect::Join { eni, groups } => if_plugged(self.fabric.join(eni.as_str(), groups)),
             Effect::Group(group) => Ok(self.fabric.set_group(group.clone())?),
             Effect::GroupGone(group) => Ok(self.fabric.remove_group(group)?),
+            Effect::Route { destination, eni } => {
+                Ok(self.fabric.route(*destination, eni.as_str())?)
+            }
+            Effect::Unroute { destination } => Ok(self.fabric.unroute(*destination)?),
         }
     }
 

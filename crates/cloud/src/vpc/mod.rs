@@ -3,6 +3,8 @@
 //! Parameter and field names are those of the official SDK's generated models
 //! (`alibabacloud-vpc20160428` 7.2.2). Nothing here sends, retries or decides.
 
+mod route;
+
 use model::{VSwitch, VSwitchId};
 use serde::Deserialize;
 
@@ -10,6 +12,10 @@ use crate::{
     Call, DecodeError,
     document::{id, nested_list, parse, value},
     rpc::{Params, Product},
+};
+
+pub use route::{
+    CreateRouteEntry, DeleteRouteEntry, DescribeRouteEntryList, DescribeSystemRouteTable, RoutePage,
 };
 
 /// Asks for one vSwitch.
