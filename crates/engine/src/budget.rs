@@ -49,11 +49,17 @@ pub enum Api {
     DescribeNetworkInterfaces,
     /// Looks at vSwitches.
     DescribeVSwitches,
+    /// Makes an entry of a route table.
+    CreateRouteEntry,
+    /// Deletes one.
+    DeleteRouteEntry,
+    /// Looks at a route table.
+    DescribeRouteEntryList,
 }
 
 impl Api {
     /// All of them.
-    pub const ALL: [Api; 8] = [
+    pub const ALL: [Api; 11] = [
         Api::CreateNetworkInterface,
         Api::AttachNetworkInterface,
         Api::DetachNetworkInterface,
@@ -62,6 +68,9 @@ impl Api {
         Api::UnassignPrivateIpAddresses,
         Api::DescribeNetworkInterfaces,
         Api::DescribeVSwitches,
+        Api::CreateRouteEntry,
+        Api::DeleteRouteEntry,
+        Api::DescribeRouteEntryList,
     ];
 
     /// Its name in the cloud's documentation.
@@ -75,6 +84,9 @@ impl Api {
             Api::UnassignPrivateIpAddresses => "UnassignPrivateIpAddresses",
             Api::DescribeNetworkInterfaces => "DescribeNetworkInterfaces",
             Api::DescribeVSwitches => "DescribeVSwitches",
+            Api::CreateRouteEntry => "CreateRouteEntry",
+            Api::DeleteRouteEntry => "DeleteRouteEntry",
+            Api::DescribeRouteEntryList => "DescribeRouteEntryList",
         }
     }
 }

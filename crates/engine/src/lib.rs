@@ -20,3 +20,4 @@ mod pairs;
 pub mod podeni;
 pub mod recording;
 pub mod retry;
+pub mod route;
