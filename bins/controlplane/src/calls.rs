@@ -21,7 +21,7 @@ use crate::{cause::chain, degradation::Brake, election::Lead, metrics::Metrics};
 
 /// What one call may take. The client bounds a single exchange at 20 s; a describe of several pages
 /// takes a few.
-const CALL_BUDGET: Duration = Duration::from_secs(40);
+pub(crate) const CALL_BUDGET: Duration = Duration::from_secs(40);
 
 /// What a list of the whole VPC may take: 100,000 ENIs are 200 pages.
 const LIST_BUDGET: Duration = Duration::from_secs(300);
@@ -166,7 +166,7 @@ impl Cloud {
         self.one(call).await.map(|()| Answer::Accepted)
     }
 
-    async fn one<C: cloud::Call>(&self, call: &C) -> Result<C::Output, CloudError> {
+    pub(crate) async fn one<C: cloud::Call>(&self, call: &C) -> Result<C::Output, CloudError> {
         let began = Instant::now();
         let answer = self.client.call(call, Deadline::within(CALL_BUDGET)).await;
         self.tell(C::ACTION, began, answer)
@@ -187,7 +187,7 @@ impl Cloud {
             .map_err(|error| fault(&error))
     }
 
-    fn tell<T>(
+    pub(crate) fn tell<T>(
         &self,
         action: &'static str,
         began: Instant,
@@ -212,7 +212,7 @@ impl Cloud {
     }
 }
 
-fn fault(error: &CloudError) -> Fault {
+pub(crate) fn fault(error: &CloudError) -> Fault {
     Fault {
         class: error.class(),
         text: chain(error),

@@ -11,7 +11,7 @@ use engine::budget::Api;
 use model::podnetworking::Warm;
 use serde::Deserialize;
 
-use crate::{degradation::Degradation, webhook::Known};
+use crate::{degradation::Degradation, routes::Selector, webhook::Known};
 
 /// A lease shorter than this is lost by a pause that nobody else notices.
 const LEASE_MIN: Duration = Duration::from_secs(3);
@@ -93,6 +93,11 @@ pub(crate) struct Config {
     pub(crate) warm_members_per_node: u32,
     #[serde(rename = "warmENIsPerZone")]
     pub(crate) warm_enis_per_zone: u32,
+    /// Whether entries of the VPC's route table are made for the nodes' podCIDRs.
+    pub(crate) configure_cloud_routes: bool,
+    #[serde(rename = "routeTableID")]
+    pub(crate) route_table_id: String,
+    pub(crate) route_node_selector: Selector,
     /// Keys nobody here reads.
     #[serde(flatten)]
     others: BTreeMap<String, serde_json::Value>,
@@ -124,6 +129,9 @@ impl Default for Config {
             degradation: Degradation::default(),
             warm_members_per_node: 0,
             warm_enis_per_zone: 0,
+            configure_cloud_routes: false,
+            route_table_id: String::new(),
+            route_node_selector: Selector::new(),
             others: BTreeMap::new(),
         }
     }
@@ -191,6 +199,16 @@ impl Config {
             }
         }
         limits
+    }
+
+    /// The limits of the route machine, and what its entries are called.
+    pub(crate) fn routes(&self) -> engine::route::Config {
+        let limits = self.limits();
+        engine::route::Config {
+            name: format!("terway.{}", self.cluster_id),
+            calls_per_minute: limits.calls_per_minute,
+            calls_of: limits.calls_of,
+        }
     }
 
     /// What admission stands on before anything else is known.

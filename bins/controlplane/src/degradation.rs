@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use engine::podeni::{Call, Fault};
+use engine::{
+    podeni::{Call, Fault},
+    route,
+};
 use model::FaultClass;
 use serde::Deserialize;
 
@@ -101,6 +104,17 @@ impl Brake {
             true => Err(now.fault()),
             false => Ok(()),
         }
+    }
+
+    /// # Errors
+    /// When this change of the route table is held back.
+    pub(crate) fn lets_route(&self, call: &route::Call) -> Result<(), Fault> {
+        let now = self.now();
+        let holds = match call {
+            route::Call::Create { .. } => now == Degradation::Changes,
+            route::Call::Delete { .. } => now != Degradation::None,
+        };
+        if holds { Err(now.fault()) } else { Ok(()) }
     }
 
     /// # Errors

@@ -13,6 +13,7 @@ mod facts;
 mod metrics;
 mod notices;
 mod records;
+mod routes;
 mod run;
 mod told;
 mod watch;

@@ -34,6 +34,8 @@ pub(crate) struct Metrics {
     orphans: Count,
     warm: Family<Labels, Count>,
     warm_uses: Family<Labels, Count>,
+    route_nodes: Family<Labels, Count>,
+    routes_astray: Count,
 }
 
 impl Metrics {
@@ -55,6 +57,8 @@ impl Metrics {
             orphans: Count::default(),
             warm: Family::default(),
             warm_uses: Family::default(),
+            route_nodes: Family::default(),
+            routes_astray: Count::default(),
         };
         let registry = &mut all.registry;
         registry.register(
@@ -118,6 +122,16 @@ impl Metrics {
             all.warm_uses.clone(),
         );
         registry.register(
+            "terway_controlplane_route_nodes",
+            "Nodes by how it stands about their entry of the VPC's route table",
+            all.route_nodes.clone(),
+        );
+        registry.register(
+            "terway_controlplane_routes_astray",
+            "Route entries of ours that no node needs",
+            all.routes_astray.clone(),
+        );
+        registry.register(
             "terway_notices",
             "What people were told, by reason (docs/events.md)",
             all.notices.clone(),
@@ -150,6 +164,16 @@ impl Metrics {
                 .get_or_create(&vec![("level", level.into())])
                 .set(1);
         }
+    }
+
+    /// What the route machine sees now.
+    pub(crate) fn routes(&self, view: &engine::route::View) {
+        self.route_nodes.clear();
+        for (state, count) in &view.nodes {
+            let labels = vec![("state", (*state).to_owned())];
+            self.route_nodes.get_or_create(&labels).set(*count);
+        }
+        self.routes_astray.set(view.astray);
     }
 
     /// All of it as text, with what the machine sees now.

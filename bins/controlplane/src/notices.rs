@@ -166,7 +166,7 @@ impl Notices {
         }
     }
 
-    fn count(&self, reason: &'static str) {
+    pub(crate) fn count(&self, reason: &'static str) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(reason).or_default() += 1;
     }
@@ -184,6 +184,17 @@ impl Notices {
             action,
             type_,
             about("v1", "Pod", Some(pod), &pod.name),
+            note,
+        );
+    }
+
+    /// An event of a node.
+    pub(crate) fn node(&self, reason: &'static str, type_: EventType, name: &str, note: String) {
+        self.send(
+            reason,
+            "SyncRoute",
+            type_,
+            about("v1", "Node", None, name),
             note,
         );
     }

@@ -15,10 +15,10 @@ use crd::{PodEni, PodNetworking};
 use engine::cluster::{Cluster, Input};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::Client;
-use model::{PodKey, VpcId};
+use model::{PodKey, RouteTableId, VpcId};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::{OnceCell, mpsc, oneshot, watch},
 };
 
 use crate::{
@@ -34,6 +34,7 @@ use crate::{
     metrics::Metrics,
     notices::Notices,
     records::Records,
+    routes::{self, Blocks, Nodes, Table},
     told,
     watch::{Listed, Told, Watches},
     webhook,
@@ -83,6 +84,7 @@ async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
     let notices = Notices::new(kube.clone(), &config.controller_name, &arguments.name);
     let records = Arc::new(Records::new(kube.clone(), elected.clone()));
     let (outbox, inbox) = mpsc::channel(driver::QUEUE_MAX);
+    let around = (kube.clone(), Arc::clone(&cloud), notices.clone(), &metrics);
     let driver = Driver {
         machine: Cluster::new(config.limits(), driver::now().as_nanos()),
         inbox,
@@ -102,14 +104,16 @@ async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
     let standing = config.known();
     let users = standing.users.clone();
     let known = webhook::Publisher::new(standing);
-    watch_all(&watches, &config, &records, &known, users);
+    let (blocks, seen) = Blocks::new(config.route_node_selector.clone());
+    watch_all(&watches, &config, &records, (&known, users), blocks);
     watches.listed.wait().await;
     door.listed.store(true, Ordering::Relaxed);
     tracing::info!("all that the API server has is known");
     let (stop, stopped) = oneshot::channel();
     let admitting = admit(&config, kube.clone(), known, stopped);
+    let leads = start_routes(&config, around, seen)?;
     let election = Election::new(kube, &config, arguments.name.clone(), elected);
-    let leading = lead(&election, &config, arguments, &outbox, &metrics);
+    let leading = lead(&election, &config, arguments, (&outbox, &leads), &metrics);
     let mut admitting = std::pin::pin!(admitting);
     tokio::select! {
         ended = leading => ended?,
@@ -117,6 +121,36 @@ async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
     }
     drop(stop);
     admitting.await
+}
+
+/// Starts the route controller where the configuration asks for it; it begins when the sender says that this
+/// replica leads.
+fn start_routes(
+    config: &Config,
+    (kube, cloud, notices, metrics): (Client, Arc<Cloud>, Notices, &Arc<Metrics>),
+    nodes: watch::Receiver<Nodes>,
+) -> anyhow::Result<watch::Sender<bool>> {
+    let (leads, leading) = watch::channel(false);
+    if !config.configure_cloud_routes {
+        return Ok(leads);
+    }
+    let id = match config.route_table_id.as_str() {
+        "" => OnceCell::new(),
+        id => OnceCell::new_with(Some(RouteTableId::new(id).context("routeTableID")?)),
+    };
+    let limits = config.routes();
+    let name = limits.name.clone();
+    let driver = routes::Driver {
+        machine: engine::route::Routes::new(limits, driver::now().as_nanos()),
+        nodes,
+        leads: leading,
+        table: Arc::new(Table { cloud, name, id }),
+        kube,
+        notices,
+        metrics: Arc::clone(metrics),
+    };
+    tokio::spawn(driver.run());
+    Ok(leads)
 }
 
 /// Admits pods, leader or not, until told to stop.
@@ -177,7 +211,7 @@ async fn lead(
     election: &Election,
     config: &Config,
     arguments: &Arguments,
-    driver: &mpsc::Sender<Message>,
+    (driver, routes): (&mpsc::Sender<Message>, &watch::Sender<bool>),
     metrics: &Metrics,
 ) -> anyhow::Result<()> {
     let mut ended = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
@@ -197,6 +231,7 @@ async fn lead(
     tracing::info!(name = arguments.name, "this replica leads");
     metrics.leads(true);
     driver.send(Message::Input(Input::Complete)).await?;
+    routes.send_replace(true);
     if !config.leader_election {
         end().await;
         return Ok(());
@@ -215,8 +250,8 @@ fn watch_all(
     watches: &Watches,
     config: &Config,
     records: &Arc<Records>,
-    known: &webhook::Publisher,
-    users: webhook::Users,
+    (known, users): (&webhook::Publisher, webhook::Users),
+    blocks: Blocks,
 ) {
     let kinds = config.custom_stateful_workload_kinds.clone();
     watches.follow::<Pod>("pods", move |told| match told {
@@ -233,9 +268,15 @@ fn watch_all(
             Some(Input::Pod(key, None))
         }
     });
-    watches.follow::<Node>("nodes", |told| match told {
-        Told::Is(node) => told::node(&node),
-        Told::Gone(name) => Some(Input::Node(name.name, None)),
+    watches.follow::<Node>("nodes", move |told| match told {
+        Told::Is(node) => {
+            blocks.is(&node);
+            told::node(&node)
+        }
+        Told::Gone(name) => {
+            blocks.gone(&name.name);
+            Some(Input::Node(name.name, None))
+        }
     });
     watches.follow::<Namespace>("namespaces", |told| match told {
         Told::Is(one) => {

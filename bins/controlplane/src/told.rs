@@ -102,12 +102,7 @@ pub(crate) fn node(node: &Node) -> Option<Input> {
 fn instance(node: &Node, name: String) -> Option<MachineNode> {
     let empty = BTreeMap::new();
     let labels = node.metadata.labels.as_ref().unwrap_or(&empty);
-    let provider = node.spec.as_ref()?.provider_id.as_deref()?;
-    // `cn-hangzhou.i-1`, with a scheme before it or without.
-    let provider = provider.rsplit('/').next().unwrap_or(provider);
-    let instance = provider
-        .split_once('.')
-        .map_or(provider, |(_, instance)| instance);
+    let instance = instance_id(node.spec.as_ref()?.provider_id.as_deref()?)?;
     let zone = labels.get(keys::ZONE).or_else(|| labels.get(ZONE_BEFORE))?;
     let trunk = node.metadata.annotations.as_ref();
     let trunk = trunk.and_then(|all| all.get(keys::TRUNK_ON));
@@ -118,12 +113,19 @@ fn instance(node: &Node, name: String) -> Option<MachineNode> {
     let members = allocatable.or_else(|| status.and_then(|one| of(one.capacity.as_ref())));
     Some(MachineNode {
         name,
-        instance: InstanceId::new(instance).ok()?,
+        instance,
         zone: ZoneId::new(zone).ok()?,
         trunk: trunk.and_then(|id| EniId::new(id).ok()),
         // Counted in whole ENIs, by the node's own agent.
         members: members.and_then(|number| number.0.parse().ok()),
     })
+}
+
+/// The instance in a node's provider id: `cn-hangzhou.i-1`, with a scheme before it or without.
+pub(crate) fn instance_id(provider: &str) -> Option<InstanceId> {
+    let provider = provider.rsplit('/').next().unwrap_or(provider);
+    let instance = provider.split_once('.');
+    InstanceId::new(instance.map_or(provider, |(_, instance)| instance)).ok()
 }
 
 #[cfg(test)]
