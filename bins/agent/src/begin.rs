@@ -3,19 +3,19 @@
 //!
 //! Must not know: pods, the plugin's socket, what is decided later.
 
-use std::{collections::BTreeSet, net::IpAddr, path::Path, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, path::Path, thread, time::Duration};
 
 use anyhow::{Context, bail};
-use cloud::Metadata;
 use engine::{ledger::Ledger, node::Config};
 
 use crate::{
     cause,
     config::{self, Overlay, Settings},
     dynamic::{self, Own},
-    facts::{self, FIRST_LOOK, Known},
+    facts::{self, Asker, FIRST_LOOK, Known},
     health::{Health, Part},
     keeper, kernel,
+    mode::Mode,
     notices::Notices,
     store::Store,
 };
@@ -25,9 +25,7 @@ const CONFIG_PERIOD: Duration = Duration::from_secs(1);
 
 /// What the agent stands between.
 pub(crate) struct Outside<'a> {
-    pub(crate) kube: &'a kube::Client,
-    pub(crate) metadata: &'a Arc<Metadata>,
-    pub(crate) notices: &'a Notices,
+    pub(crate) asker: &'a Asker,
     pub(crate) health: &'a Health,
 }
 
@@ -46,33 +44,38 @@ pub(crate) struct Begun {
 /// cannot do without.
 pub(crate) fn begin(
     runtime: &tokio::runtime::Runtime,
-    (file, state, node): (&Path, &Path, &str),
+    (file, state): (&Path, &Path),
     outside: &Outside<'_>,
 ) -> anyhow::Result<Begun> {
-    let instance = runtime.block_on(facts::instance_now(outside.metadata));
-    let (mut store, contents) = keeper::open(state, instance, outside.notices, outside.health);
+    let asker = outside.asker;
+    let instance = runtime.block_on(facts::instance_now(&asker.metadata));
+    let (mut store, contents) = keeper::open(state, instance, &asker.notices, outside.health);
+    let primary = contents.known.as_ref().map(|known| known.primary_mac);
+    asker.mode.suits(&contents.ledger, primary)?;
     let mut netlink = datapath::Netlink::open().context("opening netlink on the node")?;
     let occupied = kernel::occupied(&mut netlink).context("reading the node's routes")?;
 
     let own = own_configuration(
         runtime,
-        (outside.kube, node),
+        (&asker.kube, &asker.node),
         contents.config.is_some(),
-        outside.notices,
+        &asker.notices,
     );
     let settings = settings(
         file,
         own.overlay(),
         contents.config.is_some(),
-        outside.notices,
+        &asker.notices,
         outside.health,
     );
-    let known = match contents.known {
+    let same = |known: &Known| known.block.is_some() == (asker.mode == Mode::Vpc);
+    let known = match contents.known.filter(same) {
         Some(known) => known,
-        None => runtime.block_on(facts::discover(settings.as_ref(), outside.metadata)),
+        None => runtime.block_on(facts::discover(settings.as_ref(), asker)),
     };
     let whole = own != Own::Unknown;
-    let config = first_config(settings.as_ref(), whole, contents.config, &known)?;
+    let mut config = first_config(settings.as_ref(), whole, contents.config, &known)?;
+    config.policy.block.clone_from(&known.block);
     if let Err(error) = store.keep(&config, &known) {
         tracing::error!(error = %cause::chain(&error), "keeping the configuration; the next write has it again");
     }

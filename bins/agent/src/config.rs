@@ -18,6 +18,7 @@ use engine::{
     netplan::LocalTraffic,
     node::{EniPolicy, Policy, PrefixPolicy, VSwitchPolicy},
 };
+use ipnet::Ipv4Net;
 use model::{InstanceLimits, SecurityGroupId, VSwitchId, ZoneId};
 use serde_json::{Map, Value};
 
@@ -69,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) eni_cap_shift: i64,
     pub(crate) resource_group: Option<String>,
     pub(crate) cooldown: Duration,
+    /// In mode VPC, the network of all pods: what a pod sends outside of it leaves with the node's address.
+    pub(crate) cluster_cidr: Option<Ipv4Net>,
     /// Idle addresses to keep, counted in ENIs.
     pub(crate) eni_min: u32,
     pub(crate) policy: Policy,
@@ -195,6 +198,7 @@ impl Settings {
             eni_cap_shift: keys.integer("eni_cap_shift")?.unwrap_or(0),
             resource_group: keys.text("resource_group_id")?.map(str::to_owned),
             cooldown: keys.duration("ip_cooldown")?.unwrap_or(COOLDOWN_DEFAULT),
+            cluster_cidr: keys.network("cluster_cidr")?,
             eni_min: keys.count("min_eni", POOL_SIZE_MAX)?.unwrap_or(0),
             policy: policy(&keys)?,
             sticky_kinds: keys.sticky_kinds()?,
@@ -246,6 +250,8 @@ fn policy(keys: &Keys<'_>) -> Result<Policy, SettingsError> {
     tag_blocks.extend(keys.tag_blocks()?);
     let (every, each) = keys.rate_limit()?;
     Ok(Policy {
+        // The mode's, which the program's arguments name.
+        block: None,
         vswitches: match keys.text("vswitch_selection_policy")? {
             Some("ordered") => VSwitchPolicy::Ordered,
             Some("most") => VSwitchPolicy::Most,

@@ -1,6 +1,8 @@
 //! What the node machine must be told: `eni_conf`, the instance's metadata and its type's limits, put
 //! together; and put together again whenever the file changes.
 
+mod own;
+
 use std::{
     path::PathBuf,
     sync::{Arc, mpsc::SyncSender},
@@ -8,8 +10,8 @@ use std::{
 };
 
 use cloud::{Client, Credentials, Deadline, Keys, Metadata, Source, ecs};
-use engine::node::{Config, Policy};
-use model::{InstanceId, InstanceLimits, Mac, RegionId, ZoneId};
+use engine::node::{Config, PodBlock, Policy};
+use model::{EniId, InstanceId, InstanceLimits, Mac, RegionId, ZoneId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -18,6 +20,7 @@ use crate::{
     driver::Message,
     dynamic::{self, Own},
     health::Health,
+    mode::Mode,
     notices::Notices,
     pods::Pods,
     privileges::may_load_programs,
@@ -66,6 +69,33 @@ pub(crate) enum FactsError {
     },
     #[error("the cloud does not know instance type {0}")]
     UnknownType(String),
+    #[error("reading the node's own object for its podCIDR")]
+    Node(#[source] kube::Error),
+    #[error("reading the node's own object for its podCIDR: no answer within {BUDGET:?}")]
+    NodeLate,
+    #[error(
+        "the node has no IPv4 podCIDR, from which mode VPC gives pods their addresses: let kube-controller-manager \
+         allocate them (--allocate-node-cidrs, --cluster-cidr)"
+    )]
+    NoPodCidr,
+    #[error(
+        "asking the cloud whether SourceDestCheck of the node's own ENI {eni} is off, as mode VPC needs it; an answer \
+         without the ENI means that ecs:DescribeNetworkInterfaces is not permitted (deploy/ram/agent-vpc.json)"
+    )]
+    Unseen {
+        eni: EniId,
+        #[source]
+        source: Option<Box<cloud::CloudError>>,
+    },
+    #[error(
+        "SourceDestCheck of the node's own ENI {eni} is on, so that packets of pods are dropped, and cannot be switched \
+         off: permit ecs:ModifyNetworkInterfaceAttribute (deploy/ram/agent-vpc.json) or switch it off by hand"
+    )]
+    SourceDestCheck {
+        eni: EniId,
+        #[source]
+        source: Box<cloud::CloudError>,
+    },
 }
 
 /// What the cloud says of this node; kept, so that the agent starts without the cloud.
@@ -77,7 +107,29 @@ pub(crate) struct Known {
     pub(crate) instance_type: String,
     pub(crate) primary_mac: Mac,
     pub(crate) limits: InstanceLimits,
+    /// Where pods' addresses come from in mode VPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) block: Option<PodBlock>,
 }
+
+/// Who asks for the facts of which node.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    pub(crate) mode: Mode,
+    pub(crate) kube: kube::Client,
+    pub(crate) node: String,
+    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) notices: Notices,
+}
+
+/// What a node of mode VPC has of ENIs for pods: its instance type is not asked for.
+const NO_ENIS: InstanceLimits = InstanceLimits {
+    enis: 0,
+    ipv4_per_eni: 0,
+    ipv6_per_eni: 0,
+    enis_total: 0,
+    trunk: false,
+};
 
 /// A client of the cloud that signs with what the configuration and the node offer: the AccessKey of
 /// `eni_conf`, a mounted one, or the instance's RAM role. `settings` may be missing: then the last
@@ -117,40 +169,59 @@ pub(crate) async fn instance_now(metadata: &Metadata) -> Option<InstanceId> {
     }
 }
 
-async fn look(settings: Option<&Settings>, metadata: &Arc<Metadata>) -> Result<Known, FactsError> {
-    let deadline = Deadline::within(BUDGET);
-    let facts = metadata
-        .instance(deadline)
-        .await
-        .map_err(FactsError::Metadata)?;
+async fn look(settings: Option<&Settings>, asker: &Asker) -> Result<Known, FactsError> {
+    let metadata = &asker.metadata;
+    let facts = metadata.instance(Deadline::within(BUDGET)).await;
+    let facts = facts.map_err(FactsError::Metadata)?;
     let client = client(settings, &facts.region, metadata)?;
-    let instance_type = facts.instance_type.clone();
+    let (limits, block) = match asker.mode {
+        Mode::EniMultiIp => (limits(&client, &facts.instance_type).await?, None),
+        Mode::Vpc => {
+            let block = own::block(&asker.kube, &asker.node, metadata, facts.primary_mac).await?;
+            own::uncheck(&client, &block.eni).await?;
+            (NO_ENIS, Some(block))
+        }
+    };
+    Ok(Known {
+        instance: facts.instance,
+        region: facts.region,
+        zone: facts.zone,
+        instance_type: facts.instance_type,
+        primary_mac: facts.primary_mac,
+        limits,
+        block,
+    })
+}
+
+async fn limits(client: &Client, instance_type: &str) -> Result<InstanceLimits, FactsError> {
+    let instance_type = instance_type.to_owned();
     let call = ecs::DescribeInstanceTypes {
         types: vec![instance_type.clone()],
     };
-    let answer = client.call(&call, deadline).await;
+    let answer = client.call(&call, Deadline::within(BUDGET)).await;
     let answer = answer.map_err(|source| FactsError::Limits {
         instance_type: instance_type.clone(),
         source: Box::new(source),
     })?;
     let limits = answer.value.get(&instance_type).copied();
-    let limits = limits.ok_or_else(|| FactsError::UnknownType(instance_type.clone()))?;
-    Ok(Known {
-        instance: facts.instance,
-        region: facts.region,
-        zone: facts.zone,
-        instance_type,
-        primary_mac: facts.primary_mac,
-        limits,
-    })
+    limits.ok_or(FactsError::UnknownType(instance_type))
 }
 
 /// What the cloud says of this node, asked for until it answers.
-pub(crate) async fn discover(settings: Option<&Settings>, metadata: &Arc<Metadata>) -> Known {
+pub(crate) async fn discover(settings: Option<&Settings>, asker: &Asker) -> Known {
+    let mut complaint = String::new();
     loop {
-        match look(settings, metadata).await {
+        match look(settings, asker).await {
             Ok(known) => return known,
-            Err(error) => tracing::warn!(error = %chain(&error), "waiting for the node's facts"),
+            Err(error) => {
+                let text = chain(&error);
+                tracing::warn!(error = text, "waiting for the node's facts");
+                // What this mode needs is a person's to give; the other one waits for the cloud alone.
+                if asker.mode == Mode::Vpc && text != complaint {
+                    asker.notices.config_error(&text);
+                    complaint = text;
+                }
+            }
         }
         tokio::time::sleep(RETRY).await;
     }
@@ -180,7 +251,11 @@ pub(crate) fn config(settings: &Settings, known: &Known) -> Config {
         cooldown: settings.cooldown,
         mtu: MTU,
         policy: Policy {
-            trunk: settings.policy.trunk.filter(|_| may_load_programs()),
+            trunk: settings
+                .policy
+                .trunk
+                .filter(|_| may_load_programs() && known.block.is_none()),
+            block: known.block.clone(),
             ..settings.policy.clone()
         },
     }
@@ -199,9 +274,7 @@ pub(crate) fn tell_forbidden_trunk(settings: &Settings, notices: &Notices) {
 /// What the watch of the configuration needs.
 pub(crate) struct Watch {
     pub(crate) path: PathBuf,
-    pub(crate) client: kube::Client,
-    pub(crate) node: String,
-    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) asker: Asker,
     pub(crate) driver: SyncSender<Message>,
     pub(crate) health: Arc<Health>,
     pub(crate) notices: Notices,
@@ -222,14 +295,14 @@ impl Watch {
     /// makes no sense changes nothing and is complained about once.
     pub(crate) async fn run(self, mut running: Running) {
         let first = Settings::load(&self.path, running.own.overlay()).ok();
-        let known = discover(first.as_ref(), &self.metadata).await;
+        let known = discover(first.as_ref(), &self.asker).await;
         let (mut complaint, mut restart) = (String::new(), None);
         let mut looked = tokio::time::Instant::now();
         loop {
             let mut trouble = None;
             if running.own == Own::Unknown || looked.elapsed() >= dynamic::PERIOD {
                 looked = tokio::time::Instant::now();
-                match dynamic::overlay(&self.client, &self.node).await {
+                match dynamic::overlay(&self.asker.kube, &self.asker.node).await {
                     Ok(overlay) => running.own = Own::Known(overlay),
                     Err(error) if error.is_standing() => {
                         running.own.refused(&error);

@@ -266,6 +266,15 @@ impl Notices {
         self.count("ReturnPathRepaired");
     }
 
+    /// Pods cannot reach what is outside the cluster.
+    pub(crate) fn masquerade_missing(&self, why: &str) {
+        let text = format!(
+            "what pods send outside the cluster keeps their own addresses, to which nobody there has a way: {why}"
+        );
+        tracing::error!(text, "masquerade");
+        self.node("MasqueradeMissing", text);
+    }
+
     /// Somebody took filters from the trunk ENI, and they were put back.
     pub(crate) fn trunk_repaired(&self, lacked: &[String]) {
         tracing::warn!(lacked = lacked.join("; "), "trunk filters repaired");
@@ -279,7 +288,7 @@ impl Notices {
         self.node("TrunkBroken", text);
     }
 
-    fn count(&self, reason: &'static str) {
+    pub(crate) fn count(&self, reason: &'static str) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(reason).or_default() += 1;
     }

@@ -14,6 +14,7 @@ use engine::{
     node::{Config, Node},
     recording::Recorded,
 };
+use model::Mac;
 use wire::{SOCKET_PATH, TOMBSTONE_DIR, socket::Listener};
 
 use crate::{
@@ -24,12 +25,14 @@ use crate::{
     config::Settings,
     driver::{self, Driver},
     dynamic::Own,
-    facts, filters,
+    facts::{self, Asker},
+    filters,
     health::{Health, Part},
     incumbent::{self, Term},
     keeper::Keeper,
-    kernel,
+    kernel, masquerade,
     metrics::Metrics,
+    mode::Mode,
     notices::{self, Notices},
     observe::{self, Address, Door},
     plugin, podenis,
@@ -61,6 +64,9 @@ pub(crate) struct RunArgs {
     /// Directory for what must survive a restart.
     #[arg(long, default_value = "/var/lib/cni/terway")]
     state: PathBuf,
+    /// Where pods' addresses come from.
+    #[arg(long, env = "DAEMON_MODE", value_enum, default_value = "ENIMultiIP")]
+    daemon_mode: Mode,
     /// The instance metadata service.
     #[arg(long, default_value = "http://100.100.100.200")]
     metadata: String,
@@ -87,23 +93,22 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     let health = Arc::new(Health::new());
     let metrics = Arc::new(Metrics::new(started / 1_000_000_000));
     let door = open_door(&runtime, arguments.listen.clone(), &health, &metrics);
+    let asker = Asker {
+        mode: arguments.daemon_mode,
+        kube,
+        node: arguments.node_name.clone(),
+        metadata,
+        notices: notices.clone(),
+    };
     let outside = Outside {
-        kube: &kube,
-        metadata: &metadata,
-        notices: &notices,
+        asker: &asker,
         health: &health,
     };
-    let begun = begin(
-        &runtime,
-        (&arguments.config, &arguments.state, &arguments.node_name),
-        &outside,
-    )?;
+    let begun = begin(&runtime, (&arguments.config, &arguments.state), &outside)?;
     let primary = begun.config.primary_mac;
     let around = Around {
         runtime: &runtime,
-        kube,
-        metadata,
-        notices: notices.clone(),
+        asker,
         health: Arc::clone(&health),
         metrics,
         privileges,
@@ -113,12 +118,7 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     let _ = door.driver.set(outbox.clone());
 
     let beside = arguments.config.parent().unwrap_or(Path::new("/"));
-    let keeper = return_path::Keeper {
-        primary,
-        source: beside.to_owned(),
-        notices: notices.clone(),
-    };
-    spawn("return-path", move || keeper.run())?;
+    keep_tables(&arguments, primary, &notices)?;
     let listener = listen(Path::new(SOCKET_PATH))?;
     tracing::info!(
         ms = called.elapsed().as_millis(),
@@ -133,6 +133,28 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     }
     plugin::serve(&listener, &pods, &outbox, &term);
     Ok(())
+}
+
+/// Keeps what the mode needs of nf_tables.
+fn keep_tables(arguments: &RunArgs, primary: Mac, notices: &Notices) -> anyhow::Result<()> {
+    let notices = notices.clone();
+    match arguments.daemon_mode {
+        Mode::EniMultiIp => {
+            let beside = arguments.config.parent().unwrap_or(Path::new("/"));
+            let source = beside.to_owned();
+            let keeper = return_path::Keeper {
+                primary,
+                source,
+                notices,
+            };
+            spawn("return-path", move || keeper.run())
+        }
+        Mode::Vpc => {
+            let source = arguments.config.clone();
+            let keeper = masquerade::Keeper { source, notices };
+            spawn("masquerade", move || keeper.run())
+        }
+    }
 }
 
 /// A capability that is missing is said in the cluster before the process ends for it.
@@ -171,9 +193,7 @@ fn all_kernel_threads(
 /// What the driver stands between.
 struct Around<'a> {
     runtime: &'a tokio::runtime::Runtime,
-    kube: kube::Client,
-    metadata: Arc<Metadata>,
-    notices: Notices,
+    asker: Asker,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     privileges: Arc<Privileges>,
@@ -196,22 +216,24 @@ fn start_driver(
         config,
     } = begun;
     let node = arguments.node_name.clone();
-    let client = facts::client(settings.as_ref(), &known.region, &around.metadata)?;
+    let client = facts::client(settings.as_ref(), &known.region, &around.asker.metadata)?;
     let (outbox, inbox) = mpsc::sync_channel(driver::QUEUE_MAX);
     let frames = Arc::new(datapath::Trunk::default());
     let (set_up, take_down) = all_kernel_threads(&frames, &outbox)?;
-    let (kept, told) = (Arc::clone(&frames), around.notices.clone());
+    let (kept, told) = (Arc::clone(&frames), around.asker.notices.clone());
     spawn("trunk", move || filters::keep(&kept, &told))?;
     let handle = around.runtime.handle().clone();
-    let pods = Arc::new(Pods::new(around.kube.clone(), handle.clone(), node.clone()));
+    let pods = Arc::new(Pods::new(
+        around.asker.kube.clone(),
+        handle.clone(),
+        node.clone(),
+    ));
     let watch = facts::Watch {
         path: arguments.config.clone(),
-        client: around.kube,
-        node: node.clone(),
-        metadata: Arc::clone(&around.metadata),
+        asker: around.asker.clone(),
         driver: outbox.clone(),
         health: Arc::clone(&around.health),
-        notices: around.notices.clone(),
+        notices: around.asker.notices.clone(),
         pods: Arc::clone(&pods),
     };
     let trunk = follow_trunk(around.runtime, &watch);
@@ -225,7 +247,7 @@ fn start_driver(
     let since = started / 1_000_000_000;
     let card = Card::new(node, since, config.clone(), known, around.privileges);
     let machine = Node::new(config, ledger, occupied, started);
-    let (notices, health) = (around.notices, around.health);
+    let (notices, health) = (around.asker.notices, around.health);
     let driver = Driver {
         node: Recorded::new(machine, RECORDING_BYTES),
         keeper: Keeper::new(store, notices.clone(), Arc::clone(&health)),
@@ -235,7 +257,7 @@ fn start_driver(
         take_down,
         runtime: handle,
         cloud,
-        metadata: around.metadata,
+        metadata: around.asker.metadata,
         notices,
         tombstones: PathBuf::from(TOMBSTONE_DIR),
         health,
@@ -292,7 +314,7 @@ fn follow_trunk(
     around: &facts::Watch,
 ) -> tokio::sync::watch::Sender<trunk::Seen> {
     let (sender, seen) = tokio::sync::watch::channel(trunk::Seen::default());
-    let (client, node) = (around.client.clone(), around.node.clone());
+    let (client, node) = (around.asker.kube.clone(), around.asker.node.clone());
     runtime.spawn(podenis::watch(
         (client.clone(), node.clone()),
         around.driver.clone(),

@@ -250,4 +250,4 @@ fn seen(one: &ecs::DescribedEni) -> SeenEni {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -21,6 +21,7 @@ mod filter;
 mod frame;
 mod ipvlan;
 mod leftover;
+mod masquerade;
 mod netfilter;
 mod netlink;
 mod nftables;
@@ -42,6 +43,7 @@ pub use ipvlan::{
     remove_ipvlan_pod,
 };
 pub use leftover::{Leftover, leftovers, remove_leftover};
+pub use masquerade::keep_masquerade;
 pub use netlink::Netlink;
 pub use nftables::Nftables;
 pub use observe::{Observed, ObservedLink, observe, routed_over};

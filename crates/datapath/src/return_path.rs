@@ -17,11 +17,11 @@ use crate::{
     error::Result,
     exchange::{IfPresent, Request},
     netlink::Netlink,
-    nftables::{Direction, Expressions, Nftables, Rule, Table},
+    nftables::{Direction, Expressions, Hook, Nftables, Rule, Table},
     object::Object,
 };
 
-const TABLE: &str = "terway";
+pub(crate) const TABLE: &str = "terway";
 const CHAIN: &str = "return_path";
 
 /// Compares the node with `plan` and puts back what is missing; safe to repeat, and connections keep
@@ -66,6 +66,7 @@ fn table(plan: &ReturnPath) -> Table {
     Table {
         name: TABLE,
         chain: CHAIN,
+        hook: Hook::ComesIn,
         rules: vec![
             Rule {
                 purpose: "remember what came in by the node's own ENI",

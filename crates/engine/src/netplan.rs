@@ -126,6 +126,13 @@ pub fn pod_net(attachment: &Attachment, eni_link: Option<&Link>) -> PodNet {
     net
 }
 
+/// What an attachment of mode VPC needs: its route. Its packets go by the node's own routes like the node's.
+pub fn routed_net(attachment: &Attachment) -> PodNet {
+    let mut net = pod_net(attachment, None);
+    net.host_rules.clear();
+    net
+}
+
 /// Whatever comes to `own` goes to the pod, whatever comes from it goes to the table of its ENI.
 fn plain_rules(own: IpNet, eni_link: Option<&Link>) -> [Rule; 2] {
     let table = eni_link.map_or(TABLE_MAIN, eni_table);

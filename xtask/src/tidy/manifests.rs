@@ -14,6 +14,11 @@ const AGENT: &str = "deploy/base/daemonset.yaml";
 const CHART: &str = "deploy/helm/terway/Chart.yaml";
 const ALERTS: &str = "deploy/monitoring/prometheus-rules.yaml";
 const POLICY: &str = "deploy/ram/agent-eniip.json";
+/// Policies of mode VPC: what they allow is called there.
+const OTHER_POLICIES: [&str; 2] = [
+    "deploy/ram/agent-vpc.json",
+    "deploy/ram/controlplane-routes.json",
+];
 const ENI_CONFIG: &str = "deploy/eni-config.yaml";
 
 pub(super) fn check(files: &[PathBuf]) -> anyhow::Result<Vec<Breach>> {
@@ -23,7 +28,9 @@ pub(super) fn check(files: &[PathBuf]) -> anyhow::Result<Vec<Breach>> {
         .iter()
         .filter(|file| file.starts_with("crates/cloud/src") && has_end(file, "rs"));
     let cloud: String = cloud.map(|file| read(file)).collect::<Result<_, _>>()?;
-    breaches.extend(actions(&cloud, &text(POLICY)?));
+    let others = OTHER_POLICIES.map(text).into_iter();
+    let others = others.collect::<anyhow::Result<String>>()?;
+    breaches.extend(actions(&cloud, &text(POLICY)?, &others));
     breaches.extend(keys(&text("docs/configuration.md")?, &text(ENI_CONFIG)?));
     breaches.extend(alerts(
         &text(ALERTS)?,
@@ -50,20 +57,21 @@ fn versions(agent: &str, chart: &str, version: &str) -> Vec<Breach> {
     breaches
 }
 
-/// The policy of the agent allows what it calls, and nothing else.
-fn actions(cloud: &str, policy: &str) -> Vec<Breach> {
+/// The policies allow what is called, and nothing else; what `others` allow need not be in the first.
+fn actions<'a>(cloud: &'a str, policy: &'a str, others: &'a str) -> Vec<Breach> {
     let called: BTreeSet<&str> = cloud
         .lines()
         .filter_map(|line| line.trim().strip_prefix("const ACTION: &'static str = \""))
         .filter_map(|rest| rest.split('"').next())
         .collect();
-    let allowed: BTreeSet<&str> = policy
-        .split('"')
-        .filter_map(|word| {
+    let named = |policy: &'a str| -> BTreeSet<&'a str> {
+        let action = |word: &'a str| {
             word.strip_prefix("ecs:")
                 .or_else(|| word.strip_prefix("vpc:"))
-        })
-        .collect();
+        };
+        policy.split('"').filter_map(action).collect()
+    };
+    let allowed = &named(policy) | &named(others);
     let lacks = called.difference(&allowed);
     let lacks = lacks.map(|action| format!("{POLICY} lacks {action}, which is called"));
     let idle = allowed.difference(&called);
@@ -143,8 +151,11 @@ mod tests {
     fn policy_and_calls_are_the_same_set() {
         let cloud =
             "    const ACTION: &'static str = \"A\";\n    const ACTION: &'static str = \"B\";\n";
-        assert_eq!(actions(cloud, r#"["ecs:A", "vpc:B"]"#), [] as [Breach; 0]);
-        let breaches = actions(cloud, r#"["ecs:A", "ecs:C"]"#);
+        assert_eq!(
+            actions(cloud, r#"["ecs:A"]"#, r#"["vpc:B"]"#),
+            [] as [Breach; 0]
+        );
+        let breaches = actions(cloud, r#"["ecs:A", "ecs:C"]"#, "");
         assert!(breaches[0].contains("lacks B") && breaches[1].contains("allows C"));
     }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use engine::node::{Api, Reclaim};
+use ipnet::Ipv4Net;
 use model::{SecurityGroupId, VSwitchId, ZoneId};
 use serde_json::{Map, Value};
 
@@ -71,6 +72,17 @@ impl<'a> Keys<'a> {
         let number = value.as_u64().filter(|number| *number <= most);
         let number = number.ok_or_else(|| wrong(key, value, "a whole number from 0 to 10000"))?;
         Ok(u32::try_from(number).ok())
+    }
+
+    /// A block of IPv4 addresses.
+    pub(super) fn network(&self, key: &str) -> Result<Option<Ipv4Net>, SettingsError> {
+        let Some(text) = self.text(key)?.filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let network = text.parse::<Ipv4Net>().map(|network| network.trunc());
+        let expected = "a network such as \"172.16.0.0/16\"";
+        let network = network.map_err(|_| wrong(key, &Value::from(text), expected))?;
+        Ok(Some(network))
     }
 
     /// True or false; false when it is not there.

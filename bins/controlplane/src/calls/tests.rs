@@ -13,8 +13,9 @@ use super::*;
 
 const POLICY: &str = include_str!("../../../../deploy/ram/controlplane-trunk.json");
 
-fn granted() -> BTreeSet<String> {
-    let policy: Value = serde_json::from_str(POLICY).unwrap();
+/// The actions of a policy.
+pub(crate) fn granted_by(policy: &str) -> BTreeSet<String> {
+    let policy: Value = serde_json::from_str(policy).unwrap();
     let statements = policy["Statement"].as_array().unwrap().iter();
     let actions = statements.flat_map(|one| one["Action"].as_array().unwrap());
     actions
@@ -22,16 +23,25 @@ fn granted() -> BTreeSet<String> {
         .collect()
 }
 
+fn granted() -> BTreeSet<String> {
+    granted_by(POLICY)
+}
+
 fn vswitch() -> VSwitchId {
     VSwitchId::new("vsw-bp1labh").unwrap()
 }
 
 /// A region that grants `actions`, as the control plane sees it, and an instance in it.
-async fn region(actions: BTreeSet<String>) -> (Cloud, InstanceId) {
+pub(crate) async fn region(actions: BTreeSet<String>) -> (Cloud, InstanceId) {
     let mut config = RegionConfig::lab(1);
     config.keys[0].grant = Grant::Only(actions);
     let timing = &mut config.timing;
-    for time in [&mut timing.attach, &mut timing.detach, &mut timing.delete] {
+    for time in [
+        &mut timing.attach,
+        &mut timing.detach,
+        &mut timing.delete,
+        &mut timing.route,
+    ] {
         *time = Duration::ZERO;
     }
     let key = config.keys[0].clone();

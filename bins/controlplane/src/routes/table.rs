@@ -69,3 +69,57 @@ impl Table {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{ClientToken, InstanceId};
+
+    use super::*;
+    use crate::calls::tests::{granted_by, region};
+
+    const POLICY: &str = include_str!("../../../../deploy/ram/controlplane-routes.json");
+
+    /// The life of one entry, up to the first refusal.
+    async fn life(table: &Table, instance: InstanceId) -> Result<(), Fault> {
+        assert!(table.look().await?.is_empty());
+        let destination = "172.16.1.0/24".parse().expect("a network");
+        table
+            .change(Call::Create {
+                node: "n1".into(),
+                destination,
+                instance,
+                token: ClientToken::new("t").expect("a token"),
+            })
+            .await?;
+        let made = table.look().await?;
+        assert_eq!((made.len(), made[0].destination), (1, destination));
+        let entry = made[0].id.clone();
+        table.change(Call::Delete { entry, destination }).await?;
+        assert!(table.look().await?.is_empty());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_policy_is_enough_and_each_action_that_lacks_is_refused() {
+        let all = granted_by(POLICY);
+        for action in all.iter().map(Some).chain([None]) {
+            let mut rest = all.clone();
+            if let Some(action) = action {
+                rest.remove(action);
+            }
+            let (cloud, instance) = region(rest).await;
+            let table = Table {
+                cloud: Arc::new(cloud),
+                name: "terway.c-lab".into(),
+                id: OnceCell::new(),
+            };
+            let lived = life(&table, instance).await;
+            let refused = lived.as_ref().err().map(|fault| fault.class);
+            assert_eq!(
+                refused,
+                action.map(|_| FaultClass::Denied),
+                "{action:?}: {lived:?}"
+            );
+        }
+    }
+}

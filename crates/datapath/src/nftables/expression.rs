@@ -4,6 +4,7 @@
 //! One register is enough: each step loads it, tests it, changes it or stores it, and a test that fails
 //! ends the rule for this packet.
 
+use ipnet::IpNet;
 use model::InterfaceName;
 
 use crate::frame::{FLAG_NESTED, push_attribute, push_bytes};
@@ -26,17 +27,27 @@ const NFTA_BITWISE_DREG: u16 = 2;
 const NFTA_BITWISE_LEN: u16 = 3;
 const NFTA_BITWISE_MASK: u16 = 4;
 const NFTA_BITWISE_XOR: u16 = 5;
+const NFTA_PAYLOAD_DREG: u16 = 1;
+const NFTA_PAYLOAD_BASE: u16 = 2;
+const NFTA_PAYLOAD_OFFSET: u16 = 3;
+const NFTA_PAYLOAD_LEN: u16 = 4;
+const NFTA_MASQ_FLAGS: u16 = 1;
 const NFT_REG_1: u32 = 1;
 const NFT_CMP_EQ: u32 = 0;
+const NFT_CMP_NEQ: u32 = 1;
+/// The address family, one byte.
+const NFT_META_NFPROTO: u32 = 15;
+const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
+const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
+/// NF_NAT_RANGE_PROTO_RANDOM_FULLY: two connections that begin at once are less likely to want one port.
+const RANDOM_FULLY: u32 = 1 << 4;
 const NFT_META_MARK: u32 = 3;
 const NFT_META_IIFNAME: u32 = 6;
 const NFT_CT_DIRECTION: u32 = 1;
 const NFT_CT_MARK: u32 = 3;
 /// IFNAMSIZ: names of links are compared with their padding.
 const LINK_NAME_LEN: usize = 16;
-/// A mark in bytes.
-const MARK_LEN: u32 = 4;
-
 /// Which way of its connection a packet goes (`enum ip_conntrack_dir`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -44,6 +55,15 @@ pub(crate) enum Direction {
     Original = 0,
     /// Back.
     Reply = 1,
+}
+
+/// Which address of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Where it comes from.
+    Source,
+    /// Where it goes.
+    Destination,
 }
 
 /// The steps of a rule.
@@ -91,6 +111,51 @@ impl Expressions {
             .meta(NFTA_META_SREG, NFT_META_MARK)
     }
 
+    /// Goes on if the packet is of the family of `net`.
+    pub(crate) fn of_family(self, net: IpNet) -> Self {
+        let family = match net {
+            IpNet::V4(_) => NFPROTO_IPV4,
+            IpNet::V6(_) => NFPROTO_IPV6,
+        };
+        self.meta(NFTA_META_DREG, NFT_META_NFPROTO)
+            .equals(&[family])
+    }
+
+    /// Goes on if this address of the packet is in `net`, or is not, as `inside` says; of packets of its
+    /// family.
+    pub(crate) fn address(self, end: End, net: IpNet, inside: bool) -> Self {
+        // RFC 791, 3.1; RFC 8200, 3.
+        let (source, length) = match net {
+            IpNet::V4(_) => (12, 4),
+            IpNet::V6(_) => (8, 16),
+        };
+        let offset = match end {
+            End::Source => source,
+            End::Destination => source + length,
+        };
+        let bytes = |address: std::net::IpAddr| match address {
+            std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
+            std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        let (mask, network) = (bytes(net.netmask()), bytes(net.network()));
+        let operation = if inside { NFT_CMP_EQ } else { NFT_CMP_NEQ };
+        self.step("payload", |out| {
+            push_number(out, NFTA_PAYLOAD_DREG, NFT_REG_1);
+            push_number(out, NFTA_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER);
+            push_number(out, NFTA_PAYLOAD_OFFSET, offset);
+            push_number(out, NFTA_PAYLOAD_LEN, length);
+        })
+        .masked(&mask, &vec![0; mask.len()])
+        .compares(operation, &network)
+    }
+
+    /// Gives the packet's connection the address of the link it leaves by.
+    pub(crate) fn masquerade(self) -> Self {
+        self.step("masq", |out| {
+            push_number(out, NFTA_MASQ_FLAGS, RANDOM_FULLY)
+        })
+    }
+
     fn step(mut self, name: &str, fill: impl FnOnce(&mut Vec<u8>)) -> Self {
         push_attribute(&mut self.0, NFTA_LIST_ELEM | FLAG_NESTED, |out| {
             push_bytes(out, NFTA_EXPR_NAME, format!("{name}\0").as_bytes());
@@ -116,21 +181,30 @@ impl Expressions {
     }
 
     fn equals(self, bytes: &[u8]) -> Self {
+        self.compares(NFT_CMP_EQ, bytes)
+    }
+
+    fn compares(self, operation: u32, bytes: &[u8]) -> Self {
         self.step("cmp", |out| {
             push_number(out, NFTA_CMP_SREG, NFT_REG_1);
-            push_number(out, NFTA_CMP_OP, NFT_CMP_EQ);
+            push_number(out, NFTA_CMP_OP, operation);
             push_data(out, NFTA_CMP_DATA, bytes);
         })
     }
 
-    /// register = (register & mask) ^ xor
     fn bitwise(self, mask: u32, xor: u32) -> Self {
+        self.masked(&mask.to_ne_bytes(), &xor.to_ne_bytes())
+    }
+
+    /// register = (register & mask) ^ xor, over as many bytes as these have.
+    fn masked(self, mask: &[u8], xor: &[u8]) -> Self {
+        let length = u32::try_from(mask.len()).unwrap_or(u32::MAX);
         self.step("bitwise", |out| {
             push_number(out, NFTA_BITWISE_SREG, NFT_REG_1);
             push_number(out, NFTA_BITWISE_DREG, NFT_REG_1);
-            push_number(out, NFTA_BITWISE_LEN, MARK_LEN);
-            push_data(out, NFTA_BITWISE_MASK, &mask.to_ne_bytes());
-            push_data(out, NFTA_BITWISE_XOR, &xor.to_ne_bytes());
+            push_number(out, NFTA_BITWISE_LEN, length);
+            push_data(out, NFTA_BITWISE_MASK, mask);
+            push_data(out, NFTA_BITWISE_XOR, xor);
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{Rule, Table, expression::push_number};
+use super::{Hook, Rule, Table, expression::push_number};
 use crate::{
     batch::Packet,
     exchange::{NLM_F_APPEND, NLM_F_CREATE},
@@ -34,10 +34,23 @@ const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_USERDATA: u16 = 7;
 const NF_INET_PRE_ROUTING: u32 = 0;
+const NF_INET_POST_ROUTING: u32 = 4;
 /// NF_IP_PRI_MANGLE: after connections are tracked (-200), before they are translated (-100).
-const PRIORITY: i32 = -150;
+const PRIORITY_MANGLE: i32 = -150;
+/// NF_IP_PRI_NAT_SRC.
+const PRIORITY_SOURCE_NAT: i32 = 100;
 /// NFTNL_UDATA_RULE_COMMENT, the kind under which `nft` keeps a rule's comment.
 const COMMENT: u8 = 0;
+
+impl Hook {
+    /// The chain's type, its hook and its priority.
+    fn words(self) -> (&'static str, u32, i32) {
+        match self {
+            Self::ComesIn => ("filter", NF_INET_PRE_ROUTING, PRIORITY_MANGLE),
+            Self::LeavesAs => ("nat", NF_INET_POST_ROUTING, PRIORITY_SOURCE_NAT),
+        }
+    }
+}
 
 /// What a rule carries for whoever reads it again: its purpose and what it was made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +60,7 @@ impl Note {
     /// The note of a rule as `nft` writes comments: kind, length, text with a NUL.
     pub(super) fn of(table: &Table, rule: &Rule) -> Self {
         let mut fingerprint = DefaultHasher::new();
-        (table.chain, PRIORITY, &rule.expressions).hash(&mut fingerprint);
+        (table.chain, table.hook.words().2, &rule.expressions).hash(&mut fingerprint);
         let text = format!("{} [{:016x}]\0", rule.purpose, fingerprint.finish());
         let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
         Self([&[COMMENT, length], text.as_bytes()].concat())
@@ -81,6 +94,7 @@ pub(super) fn brackets() -> [Packet; 2] {
 /// first.
 pub(super) fn replace(table: &Table) -> Vec<Packet> {
     let named = |out: &mut Vec<u8>| push_name(out, NFTA_TABLE_NAME, table.name);
+    let (kind, hook, priority) = table.hook.words();
     let mut packets = vec![
         packet(NEW_TABLE, NLM_F_CREATE, named),
         packet(DELETE_TABLE, 0, named),
@@ -88,10 +102,10 @@ pub(super) fn replace(table: &Table) -> Vec<Packet> {
         packet(NEW_CHAIN, NLM_F_CREATE, |out| {
             push_name(out, NFTA_CHAIN_TABLE, table.name);
             push_name(out, NFTA_CHAIN_NAME, table.chain);
-            push_name(out, NFTA_CHAIN_TYPE, "filter");
+            push_name(out, NFTA_CHAIN_TYPE, kind);
             push_attribute(out, NFTA_CHAIN_HOOK | FLAG_NESTED, |out| {
-                push_number(out, NFTA_HOOK_HOOKNUM, NF_INET_PRE_ROUTING);
-                push_number(out, NFTA_HOOK_PRIORITY, PRIORITY.cast_unsigned());
+                push_number(out, NFTA_HOOK_HOOKNUM, hook);
+                push_number(out, NFTA_HOOK_PRIORITY, priority.cast_unsigned());
             });
         }),
     ];
@@ -146,6 +160,7 @@ mod tests {
         Table {
             name: "terway",
             chain: "chain",
+            hook: Hook::ComesIn,
             rules: vec![Rule {
                 purpose: "for a test",
                 expressions: steps.goes(Direction::Original).mark_connection(0x10),

@@ -7,7 +7,7 @@
 mod expression;
 mod message;
 
-pub(crate) use self::expression::{Direction, Expressions};
+pub(crate) use self::expression::{Direction, End, Expressions};
 use self::message::Note;
 use crate::{
     batch,
@@ -18,8 +18,8 @@ use crate::{
 };
 
 /// What a kernel without it lacks.
-const LACKS: &str = "nf_tables that can mark connections (CONFIG_NF_TABLES_INET, CONFIG_NFT_CT, \
-                     CONFIG_NF_CONNTRACK_MARK)";
+const LACKS: &str = "nf_tables that can mark and translate connections (CONFIG_NF_TABLES_INET, CONFIG_NFT_CT, \
+                     CONFIG_NF_CONNTRACK_MARK, CONFIG_NFT_MASQ)";
 
 /// A conversation with nf_tables in one network namespace.
 #[derive(Debug)]
@@ -27,12 +27,21 @@ pub struct Nftables {
     socket: Socket,
 }
 
-/// A table with one chain that sees every packet of both families as it comes in, after connections are
-/// tracked and before anything is translated.
+/// Which packets a chain sees, of both families.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// Every packet as it comes in, after connections are tracked and before anything is translated.
+    ComesIn,
+    /// The first packet of every connection as it leaves, when its source may be translated.
+    LeavesAs,
+}
+
+/// A table with one chain.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) name: &'static str,
     pub(crate) chain: &'static str,
+    pub(crate) hook: Hook,
     pub(crate) rules: Vec<Rule>,
 }
 

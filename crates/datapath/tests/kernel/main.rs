@@ -12,6 +12,8 @@ mod flows;
 #[cfg(test)]
 mod ipvlan_pods;
 #[cfg(test)]
+mod masquerade;
+#[cfg(test)]
 mod pod;
 #[cfg(test)]
 mod refusals;

@@ -107,6 +107,7 @@ impl Node {
     }
 
     pub(super) fn serve_waiting(&mut self, now: Timestamp) {
+        self.draw(now);
         while !self.waiting.is_empty() {
             let served = self.waiting.iter().enumerate().find_map(|(at, (_, add))| {
                 let grant = match add.trunk {
@@ -234,7 +235,10 @@ impl Node {
     }
 
     pub(super) fn pod_net(&self, attachment: &Attachment) -> PodNet {
-        netplan::pod_net(attachment, self.eni_link(&attachment.eni))
+        match self.is_own(&attachment.eni) {
+            true => netplan::routed_net(attachment),
+            false => netplan::pod_net(attachment, self.eni_link(&attachment.eni)),
+        }
     }
 
     pub(super) fn pod_applied(
@@ -296,7 +300,8 @@ impl Node {
             let (pod, addresses) = (attachment.pod.clone(), attachment.every_address().collect());
             self.notice(Notice::Allocated(pod, key.clone(), addresses));
         }
-        let link = self.eni_link(&attachment.eni);
+        let by = Some(&attachment.eni).filter(|eni| !self.is_own(eni));
+        let link = by.and_then(|eni| self.eni_link(eni));
         let eni = self.ledger.eni(&attachment.eni);
         let attached = Attached {
             net: self.pod_net(&attachment),

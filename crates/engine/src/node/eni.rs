@@ -57,6 +57,9 @@ pub(super) struct EniProgress {
 impl Node {
     /// Whether pods can use the ENI's addresses: attached, and its link set up as it is now.
     pub(super) fn eni_usable(&self, id: &EniId) -> bool {
+        if self.is_own(id) {
+            return self.own_usable();
+        }
         let attached = self
             .ledger
             .eni(id)

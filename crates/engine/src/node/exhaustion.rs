@@ -209,7 +209,7 @@ impl Node {
 
     /// Why the pool cannot grow though it should, if it cannot.
     pub fn exhausted(&self, now: Timestamp) -> Option<Exhaustion> {
-        if !self.needs(now) {
+        if self.config.policy.block.is_some() || !self.needs(now) {
             return None;
         }
         if let Some(stop) = self.stops.all().next() {

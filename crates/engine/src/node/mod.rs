@@ -7,6 +7,7 @@
 
 mod allot;
 mod attach;
+mod block;
 mod budget;
 mod collect;
 mod detach;
@@ -64,6 +65,7 @@ use crate::{
 };
 
 pub use self::{
+    block::PodBlock,
     budget::Api,
     exhaustion::{Exhaustion, ExhaustionKind},
     explain::{Explanation, Happening, PodState},
@@ -283,6 +285,10 @@ impl Node {
     }
 
     fn settle(&mut self, now: Timestamp) {
+        if self.config.policy.block.is_some() {
+            return self.settle_block(now);
+        }
+        self.leave_block();
         self.expire(now);
         self.serve_waiting(now);
         self.retry_removals(now);

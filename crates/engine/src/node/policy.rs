@@ -9,7 +9,7 @@ use std::{
 use model::Eni;
 use serde::{Deserialize, Serialize};
 
-use super::budget::Api;
+use super::{block::PodBlock, budget::Api};
 use crate::netplan::LocalTraffic;
 
 /// How long an address waits for the pod that had it, when the pod's name is one that comes back. A
@@ -75,6 +75,9 @@ pub struct Reclaim {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Policy {
+    /// Pods get addresses of the node's own block and none of ENIs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block: Option<PodBlock>,
     /// Which vSwitch serves next.
     pub vswitches: VSwitchPolicy,
     /// Which ENI grows first.
@@ -103,6 +106,7 @@ impl Default for Policy {
     fn default() -> Self {
         let blocked = BLOCKED.map(|(key, value)| (key.to_owned(), value.to_owned()));
         Self {
+            block: None,
             vswitches: VSwitchPolicy::default(),
             enis: EniPolicy::default(),
             prefixes: None,

@@ -64,7 +64,9 @@ impl Node {
 
     /// An address that waits for another pod, when nothing else can be had.
     fn yielded(&self, now: Timestamp) -> Option<&AddressEntry> {
-        self.exhausted(now)?;
+        if self.config.policy.block.is_none() {
+            self.exhausted(now)?;
+        }
         let waiting = self
             .ledger
             .addresses()

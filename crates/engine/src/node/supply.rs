@@ -293,6 +293,9 @@ impl Node {
 
     /// Why a pod has no address right now, in one sentence.
     pub(super) fn waiting_for(&self, now: Timestamp) -> String {
+        if let Some(lack) = self.block_lacks() {
+            return lack;
+        }
         if let Some(exhaustion) = self.exhausted(now) {
             return exhaustion.reason;
         }

@@ -48,7 +48,7 @@ pub struct Routes {
     leads: bool,
     /// What the table held at the last look.
     seen: Option<(Timestamp, Vec<RouteEntry>)>,
-    /// A call was made, or failed, since that look.
+    /// A call was made, or failed, since that look, or a node went.
     stale: bool,
     /// Since which look each entry of ours has been of no use.
     doubted: BTreeMap<RouteEntryId, Timestamp>,
@@ -166,10 +166,15 @@ impl Routes {
     fn node(&mut self, name: String, node: Option<RouteNode>) {
         match node {
             Some(node) => {
-                self.nodes.insert(name, node);
+                let earlier = self.nodes.insert(name, node.clone());
+                let moved = |earlier: RouteNode| {
+                    earlier.instance != node.instance || earlier.blocks != node.blocks
+                };
+                self.stale |= earlier.is_some_and(moved);
             }
             None => {
-                self.nodes.remove(&name);
+                // Its entry is doubted from a look that comes now.
+                self.stale |= self.nodes.remove(&name).is_some();
                 self.told.remove(&name);
                 self.marks.forget(&name);
             }

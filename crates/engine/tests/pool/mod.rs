@@ -1,6 +1,7 @@
 //! The pool in full: what it does when something runs out, what it gives back and when, what it never
 //! touches, and what it takes away that nobody else would.
 
+mod block;
 mod collect;
 mod exhaustion;
 mod member;

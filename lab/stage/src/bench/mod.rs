@@ -52,6 +52,7 @@ pub(crate) fn lab(dir: &StateDir, args: &BenchArgs) -> Result<()> {
         ip_cooldown: "1s".into(),
         prefixes: None,
         trunk: false,
+        vpc: false,
     };
     let region = RegionArgs {
         nodes: 1,

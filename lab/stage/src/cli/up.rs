@@ -114,7 +114,7 @@ fn preflight(args: &RegionArgs) -> Result<RegionArgs> {
         }
     }
     let bin_dir = bin_dir(args)?;
-    let control_plane = args.pool.trunk.then_some(CONTROL_PLANE);
+    let control_plane = args.pool.controlled().then_some(CONTROL_PLANE);
     for program in PROGRAMS.into_iter().chain(control_plane) {
         if !bin_dir.join(program).exists() {
             let here = bin_dir.display();

@@ -55,6 +55,7 @@ fn region(bin_dir: Option<PathBuf>) -> RegionArgs {
             ip_cooldown: "1s".into(),
             prefixes: None,
             trunk: false,
+            vpc: false,
         },
         kubernetes: KubernetesArgs::default(),
     }

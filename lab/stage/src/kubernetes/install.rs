@@ -11,7 +11,10 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{node::CONTROL_PLANE, release::Minor};
-use crate::{region::OPENAPI, tool};
+use crate::{
+    region::{OPENAPI, PoolArgs},
+    tool,
+};
 
 /// Where the manifests lie below the installation.
 const DEPLOY: &str = "deploy";
@@ -24,6 +27,34 @@ pub(crate) struct Settings {
     pub(crate) eni_config: Value,
     /// The control plane's, where there is one.
     pub(crate) ctrl_config: Option<Value>,
+    /// What the agents are installed for.
+    pub(crate) mode: Mode,
+}
+
+/// Which overlay of the manifests is installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    EniIp,
+    Trunk,
+    Vpc,
+}
+
+impl Mode {
+    pub(crate) fn of(pool: &PoolArgs) -> Self {
+        match (pool.vpc, pool.trunk) {
+            (true, _) => Self::Vpc,
+            (false, true) => Self::Trunk,
+            (false, false) => Self::EniIp,
+        }
+    }
+
+    fn overlay(self) -> &'static str {
+        match self {
+            Self::EniIp => "base",
+            Self::Trunk => "overlays/trunk",
+            Self::Vpc => "overlays/vpc",
+        }
+    }
 }
 
 /// A workload that is installed: its kind, its name, and its container.
@@ -43,11 +74,10 @@ pub(crate) fn write(
     minor: Minor,
     mut settings: Settings,
 ) -> Result<()> {
-    let base = match (minor.surges_daemon_sets(), settings.ctrl_config.is_some()) {
-        (true, false) => "base",
-        (true, true) => "overlays/trunk",
-        (false, false) => "overlays/kubernetes-1.20",
-        (false, true) => "overlays/trunk-kubernetes-1.20",
+    let base = match (minor.surges_daemon_sets(), settings.mode) {
+        (true, mode) => mode.overlay(),
+        (false, Mode::Trunk) => "overlays/trunk-kubernetes-1.20",
+        (false, _) => "overlays/kubernetes-1.20",
     };
     settings.eni_config = with_host_ports(&settings.eni_config)?;
     lay_out(directory, manifests, base, &settings, |workload| {
@@ -66,10 +96,7 @@ pub(crate) fn write_simulated(
     settings: &Settings,
     kubeconfig: &str,
 ) -> Result<()> {
-    let base = match settings.ctrl_config.is_some() {
-        true => "overlays/trunk",
-        false => "base",
-    };
+    let base = settings.mode.overlay();
     lay_out(directory, manifests, base, settings, |workload| {
         overlay(
             workload,

@@ -18,7 +18,7 @@ pub(crate) use self::{
     control_plane::{ControlPlaneArgs, run as run_control_plane},
     door::open as open_door,
     flags::api_service,
-    install::{Settings, apply as install, write as write_installation, write_simulated},
+    install::{Mode, Settings, apply as install, write as write_installation, write_simulated},
     node::{AGENT, CONTROL_PLANE, Node},
     pki::Pki,
     release::Release,

@@ -18,9 +18,17 @@ pub(crate) struct PoolArgs {
     /// Key enable_eni_trunking of eni_conf, with the control plane of trunk pods on the first nodes
     #[arg(long)]
     pub(crate) trunk: bool,
+    /// Mode VPC: every node has a podCIDR, and the control plane makes the VPC's route entries
+    #[arg(long, conflicts_with_all = ["trunk", "prefixes", "kubernetes"])]
+    pub(crate) vpc: bool,
 }
 
 impl PoolArgs {
+    /// Whether the cluster has a control plane of ours.
+    pub(crate) fn controlled(&self) -> bool {
+        self.trunk || self.vpc
+    }
+
     /// The same on the command line of another process.
     pub(crate) fn words(&self) -> Vec<String> {
         let Self {
@@ -29,6 +37,7 @@ impl PoolArgs {
             ip_cooldown,
             prefixes,
             trunk,
+            vpc,
         } = self;
         let mut words = vec![
             format!("--min-pool-size={min_pool_size}"),
@@ -36,6 +45,7 @@ impl PoolArgs {
             format!("--ip-cooldown={ip_cooldown}"),
         ];
         words.extend(trunk.then(|| "--trunk".to_owned()));
+        words.extend(vpc.then(|| "--vpc".to_owned()));
         words.extend(prefixes.map(|prefixes| format!("--prefixes={prefixes}")));
         words
     }

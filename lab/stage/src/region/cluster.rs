@@ -79,6 +79,7 @@ impl Real {
             Settings {
                 eni_config: seed::eni_config(&config, pool)?,
                 ctrl_config: seed::ctrl_config(&config, pool),
+                mode: kubernetes::Mode::of(pool),
             },
         )?;
         let log = dir.log("control-plane");
@@ -141,10 +142,16 @@ impl Cluster {
     }
 
     /// Does what is done for an instance before its node boots.
-    pub(super) fn welcome(&self, dir: &StateDir, region: &str, instance: &Instance) -> Result<()> {
+    pub(super) fn welcome(
+        &self,
+        dir: &StateDir,
+        pool: &PoolArgs,
+        region: &str,
+        instance: &Instance,
+    ) -> Result<()> {
         match self {
             Self::Simulated(cluster) => {
-                cluster.create_object(seed::node(region, instance))?;
+                cluster.create_object(seed::node(region, instance, pool))?;
                 Ok(())
             }
             Self::Real(real) => {

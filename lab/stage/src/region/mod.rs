@@ -99,7 +99,7 @@ impl RegionArgs {
     /// Whether a replica of the control plane runs on this node of a simulated cluster; in a real one
     /// its scheduler decides.
     fn controls(&self, number: usize) -> bool {
-        self.pool.trunk && self.kubernetes.kubernetes.is_none() && number < CONTROL_PLANES
+        self.pool.controlled() && self.kubernetes.kubernetes.is_none() && number < CONTROL_PLANES
     }
 }
 
@@ -309,7 +309,7 @@ async fn populate(lab: &Arc<Lab>, args: &RegionArgs) -> Result<()> {
     }
     let starts = (0..usize::from(args.nodes)).map(|number| start(lab, args, number));
     try_join_all(starts).await?;
-    if let (Cluster::Simulated(cluster), true) = (&lab.cluster, args.pool.trunk) {
+    if let (Cluster::Simulated(cluster), true) = (&lab.cluster, args.pool.controlled()) {
         let instances = lab.cloud.with(|_, region| region.snapshot().instances);
         let controls = instances.iter().take(CONTROL_PLANES);
         let addresses: Vec<_> = controls.map(|one| one.primary_address).collect();
@@ -346,7 +346,8 @@ async fn start(lab: &Lab, args: &RegionArgs, number: usize) -> Result<()> {
         region.run_instance(now, spec)
     })?;
     lab.wiring.plugged(&instance.primary_eni, PLUG_MAX).await?;
-    lab.cluster.welcome(&lab.dir, "cn-hangzhou", &instance)?;
+    lab.cluster
+        .welcome(&lab.dir, &args.pool, "cn-hangzhou", &instance)?;
     let Instance {
         primary_address: address,
         gateway,

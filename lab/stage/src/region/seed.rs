@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::PoolArgs;
 use crate::{
-    kubernetes::{self, CONTROL_PLANE, Settings},
+    kubernetes::{self, CONTROL_PLANE, Mode, Settings},
     node::LAB,
     statedir::StateDir,
 };
@@ -24,6 +24,8 @@ const ZONES: [char; 2] = ['h', 'i'];
 pub(super) const ROLE: &str = "terway-node";
 /// Addresses of Services, outside of every vSwitch.
 pub(crate) const SERVICE_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16);
+/// Pods' addresses in mode VPC, outside of the VPC; a /24 of it for each node.
+pub(crate) const POD_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 16);
 /// Seed of ids; a fixed one, so that two labs show the same.
 pub(super) const SEED: u64 = 1;
 /// Pods a node may run (`maxPods`): the cloud's managed clusters offer up to 256 a node.
@@ -99,6 +101,7 @@ pub(super) fn eni_config(config: &RegionConfig, pool: &PoolArgs) -> Result<Value
         "ip_cooldown": pool.ip_cooldown,
         "enable_ip_prefix": pool.prefixes.is_some(),
         "enable_eni_trunking": pool.trunk,
+        "cluster_cidr": pool.vpc.then_some(POD_CIDR),
     });
     let conflist = json!({
         "cniVersion": "0.4.0",
@@ -122,8 +125,9 @@ pub(super) fn ctrl_config(config: &RegionConfig, pool: &PoolArgs) -> Option<Valu
         "clusterID": "c-lab", "vpcID": config.vpc, "regionID": config.region,
         "leaderElection": true,
         "healthzBindAddress": "0.0.0.0:9191", "metricsBindAddress": "0.0.0.0:9191",
+        "configureCloudRoutes": pool.vpc,
     });
-    pool.trunk.then(|| {
+    pool.controlled().then(|| {
         json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": { "name": CONTROL_PLANE, "namespace": "kube-system" },
@@ -142,6 +146,7 @@ pub(super) fn install(dir: &StateDir, manifests: &Path, pool: &PoolArgs) -> Resu
     let settings = Settings {
         eni_config: eni_config(&config, pool)?,
         ctrl_config: ctrl_config(&config, pool),
+        mode: Mode::of(pool),
     };
     let kubeconfig = format!("{LAB}/node/kubeconfig");
     kubernetes::write_simulated(&installation, manifests, &settings, &kubeconfig)?;
@@ -151,8 +156,15 @@ pub(super) fn install(dir: &StateDir, manifests: &Path, pool: &PoolArgs) -> Resu
     Ok(())
 }
 
+/// The block of the node with this number, as a controller manager with `--allocate-node-cidrs` would give it.
+fn pod_cidr(name: &str) -> Option<String> {
+    let number: u32 = name.rsplit('-').next()?.parse().ok()?;
+    let block = POD_CIDR.subnets(24).ok()?.nth(number as usize)?;
+    Some(block.to_string())
+}
+
 /// The node of `instance`, not ready until its kubelet says so.
-pub(super) fn node(region: &str, instance: &Instance) -> Value {
+pub(super) fn node(region: &str, instance: &Instance, pool: &PoolArgs) -> Value {
     let Instance {
         id,
         name,
@@ -172,7 +184,10 @@ pub(super) fn node(region: &str, instance: &Instance) -> Value {
             "topology.kubernetes.io/region": region,
             "topology.kubernetes.io/zone": zone,
         } },
-        "spec": { "providerID": format!("{region}.{id}") },
+        "spec": {
+            "providerID": format!("{region}.{id}"),
+            "podCIDR": pod_cidr(name).filter(|_| pool.vpc),
+        },
         "status": {
             "addresses": [
                 { "type": "InternalIP", "address": primary_address },
@@ -218,6 +233,7 @@ mod tests {
             max_pool_size: 5,
             ip_cooldown: "60s".into(),
             prefixes: Some(10),
+            vpc: false,
             trunk: true,
         };
         let config = region(&pool);

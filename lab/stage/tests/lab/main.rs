@@ -19,6 +19,7 @@ mod several;
 mod support;
 mod trunk;
 mod verbs;
+mod vpc;
 mod warm;
 mod waves;
 

@@ -1,0 +1,57 @@
+//! Keeps the masquerade of a node of mode VPC, and says so when it cannot be kept. Here is only when to look.
+
+use std::{path::PathBuf, thread, time::Duration};
+
+use datapath::Nftables;
+use ipnet::IpNet;
+
+use crate::{cause::chain, config::Settings, notices::Notices};
+
+/// How often is looked: reading a table of one rule costs less than a millisecond, and who flushes it cuts
+/// new connections to the outside until then.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Who keeps it.
+pub(crate) struct Keeper {
+    /// `eni_conf`, whose key `cluster_cidr` says what is inside.
+    pub(crate) source: PathBuf,
+    pub(crate) notices: Notices,
+}
+
+impl Keeper {
+    /// Keeps it for ever.
+    pub(crate) fn run(self) {
+        let (mut stood, mut complaint) = (false, String::new());
+        // What the file said last counts while it cannot be read.
+        let mut inside = Vec::new();
+        loop {
+            if let Ok(settings) = Settings::load(&self.source, None) {
+                inside = settings.cluster_cidr.map(IpNet::V4).into_iter().collect();
+            }
+            match look(&inside) {
+                Ok(made) => {
+                    if made && stood {
+                        tracing::warn!("masquerade made anew");
+                        self.notices.count("MasqueradeRepaired");
+                    }
+                    stood = true;
+                    complaint.clear();
+                }
+                // A module that was missing may be there the next time.
+                Err(why) if why != complaint => {
+                    self.notices.masquerade_missing(&why);
+                    complaint = why;
+                }
+                Err(_) => {}
+            }
+            thread::sleep(PERIOD);
+        }
+    }
+}
+
+/// The socket is opened anew: after a failure nobody knows what the old one still holds.
+fn look(inside: &[IpNet]) -> Result<bool, String> {
+    let failed = |error: datapath::Error| chain(&error);
+    let mut nftables = Nftables::open().map_err(failed)?;
+    datapath::keep_masquerade(&mut nftables, inside).map_err(failed)
+}
