@@ -74,6 +74,7 @@ fn plan(number: u32, pod: &str) -> Result<PodNet, Failure> {
         ],
         tags: Vec::new(),
         further: Vec::new(),
+        devices: Vec::new(),
         pod_rules: Vec::new(),
         veth: VethPair {
             host,
@@ -81,6 +82,7 @@ fn plan(number: u32, pod: &str) -> Result<PodNet, Failure> {
             pod,
             pod_mac: mac(2),
             mtu: 1500,
+            group: 0,
         },
     })
 }

@@ -162,6 +162,14 @@ fn diff_inside(plan: &PodNet, inside: &Observed) -> Vec<Difference> {
         };
         differences.extend(diff_link(Side::Pod, &link, inside));
     }
+    for device in &plan.devices {
+        let link = LinkPlan {
+            name: &device.pod,
+            mac: Some(device.mac),
+            mtu: device.mtu,
+        };
+        differences.extend(diff_link(Side::Pod, &link, inside));
+    }
     differences.extend(diff_addresses(Side::Pod, &plan.pod_addresses, inside));
     differences.extend(diff_neighbours(Side::Pod, &plan.pod_neighbours, inside));
     differences.extend(diff_routes(Side::Pod, &plan.pod_routes, inside));

@@ -38,6 +38,7 @@ pub(crate) struct LinkDetail {
     pub(crate) ipvlan: bool,
     /// What people or we wrote on it.
     pub(crate) alias: Option<String>,
+    pub(crate) group: u32,
     /// Index of the other end of a veth pair, or of the link a slave is of, in its namespace.
     pub(crate) peer: Option<u32>,
     /// Id of the namespace of the other end; without one it is this namespace.
@@ -59,6 +60,7 @@ pub(crate) fn link_detail(message: &RouteNetlinkMessage) -> Option<LinkDetail> {
         veth: is_kind(link, &InfoKind::Veth),
         ipvlan: is_kind(link, &InfoKind::IpVlan),
         alias: None,
+        group: 0,
         peer: None,
         peer_namespace: None,
     };
@@ -72,6 +74,7 @@ pub(crate) fn link_detail(message: &RouteNetlinkMessage) -> Option<LinkDetail> {
             }
             LinkAttribute::Mtu(mtu) => detail.mtu = *mtu,
             LinkAttribute::IfAlias(text) => detail.alias = Some(text.clone()),
+            LinkAttribute::Group(group) => detail.group = *group,
             LinkAttribute::Link(index) => detail.peer = Some(*index),
             LinkAttribute::LinkNetNsId(id) => detail.peer_namespace = Some(*id),
             _ => {}

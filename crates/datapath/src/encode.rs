@@ -67,6 +67,8 @@ pub(crate) fn create_veth(pair: &VethPair, netns: BorrowedFd<'_>) -> RouteNetlin
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]),
     ];
+    let grouped = (pair.group != 0).then_some(LinkAttribute::Group(pair.group));
+    host.attributes.extend(grouped);
     RouteNetlinkMessage::NewLink(host)
 }
 
@@ -81,6 +83,25 @@ pub(crate) fn set_up(index: u32, mtu: u32) -> RouteNetlinkMessage {
     let mut link = up(LinkMessage::default());
     link.header.index = index;
     link.attributes = vec![LinkAttribute::Mtu(mtu)];
+    RouteNetlinkMessage::SetLink(link)
+}
+
+/// Sets the link with `index` down, as the kernel wants it of a link that gets another name.
+pub(crate) fn set_down(index: u32) -> RouteNetlinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.header.change_mask = LinkFlags::Up;
+    RouteNetlinkMessage::SetLink(link)
+}
+
+/// Gives the link with `index` the name `name`, which may be a pattern as `eth%d`; before that moves it
+/// to the namespace `to`, if that is said. A link that moves goes down and loses its addresses.
+pub(crate) fn rename(index: u32, name: &str, to: Option<BorrowedFd<'_>>) -> RouteNetlinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+    let to = to.map(|netns| LinkAttribute::NetNsFd(netns.as_raw_fd()));
+    link.attributes.extend(to);
     RouteNetlinkMessage::SetLink(link)
 }
 

@@ -5,7 +5,7 @@
 
 use std::{fmt, io};
 
-use model::InterfaceName;
+use model::{InterfaceName, Mac};
 
 /// The result of an operation on the kernel.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -75,16 +75,34 @@ pub enum Error {
         link: InterfaceName,
     },
     /// A name is taken by a link that is not ours to remove.
-    #[error(
-        "creating veth {link}: the name is taken {place} by {holder}; remove or rename that link"
-    )]
+    #[error("{doing} {link}: the name is taken {place} by {holder}; remove or rename that link")]
     NameTaken {
+        /// What the name is for.
+        doing: &'static str,
         /// The name.
         link: InterfaceName,
         /// In which namespace.
         place: &'static str,
         /// What holds it.
         holder: String,
+    },
+    /// The device of an ENI is nowhere it could be taken from.
+    #[error(
+        "moving the ENI {mac} into the pod: neither the node nor the pod has a link with that MAC; is the \
+         ENI attached to this node?"
+    )]
+    NoDevice {
+        /// The MAC.
+        mac: Mac,
+    },
+    /// The device of an ENI is in a pod's namespace that lives on and was not handed over.
+    #[error(
+        "taking the ENI {mac} back: it is in the pod's network namespace, which still exists; it is \
+         taken when the runtime sends DEL with CNI_NETNS, and comes by itself when the namespace ends"
+    )]
+    DeviceAway {
+        /// The MAC.
+        mac: Mac,
     },
     /// The plan itself cannot be put into kernel terms.
     #[error("{object} cannot be applied: {why}")]

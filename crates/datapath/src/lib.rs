@@ -12,6 +12,7 @@ mod batch;
 mod check;
 mod conntrack;
 mod decode;
+mod device;
 mod ebpf;
 mod encode;
 mod eni;
@@ -30,12 +31,14 @@ mod observe;
 mod pod;
 mod return_path;
 mod rules;
+mod service_path;
 mod socket;
 mod trunk;
 mod veth;
 
 pub use check::{Difference, Side, check_pod, diff_eni, diff_pod};
 pub use conntrack::Conntrack;
+pub use device::bring_devices_home;
 pub use eni::{apply_eni, remove_eni};
 pub use error::{Error, Failures, Result};
 pub use ipvlan::{
@@ -49,4 +52,5 @@ pub use nftables::Nftables;
 pub use observe::{Observed, ObservedLink, observe, routed_over};
 pub use pod::{apply_pod, remove_pod};
 pub use return_path::keep_return_path;
+pub use service_path::keep_service_path;
 pub use trunk::{Trunk, TrunkCounters};

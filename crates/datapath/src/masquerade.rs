@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::{
     error::Result,
-    nftables::{End, Expressions, Hook, Nftables, Rule, Table},
+    nftables::{Chain, End, Expressions, Hook, Nftables, Rule, Table},
     return_path::TABLE,
 };
 
@@ -30,10 +30,14 @@ pub fn keep_masquerade(nftables: &mut Nftables, inside: &[IpNet]) -> Result<bool
             .address(End::Destination, *block, false)
             .masquerade(),
     };
-    nftables.keep(&Table {
-        name: TABLE,
-        chain: CHAIN,
-        hook: Hook::LeavesAs,
+    let chain = Chain {
+        name: CHAIN,
+        hook: Hook::Departure,
         rules: inside.iter().map(rule).collect(),
+    };
+    nftables.keep(&Table {
+        family: None,
+        name: TABLE,
+        chains: vec![chain],
     })
 }

@@ -61,6 +61,23 @@ impl Netlink {
         Ok(self.links()?.into_iter().find(|link| link.mac == mac))
     }
 
+    /// Whether any link is in `group`.
+    ///
+    /// # Errors
+    /// When the list cannot be read.
+    pub fn has_group(&mut self, group: u32) -> Result<bool> {
+        let links = observe::link_details(self)?;
+        Ok(links.iter().any(|link| link.group == group))
+    }
+
+    /// The namespace it is about.
+    pub(crate) fn namespace(&self) -> Result<OwnedFd> {
+        self.socket.namespace().map_err(|source| Error::Socket {
+            step: "asking for its network namespace",
+            source,
+        })
+    }
+
     /// Everything known of one link.
     pub(crate) fn link(&mut self, name: &InterfaceName) -> Result<Option<LinkDetail>> {
         let request = Request::new("reading", Object::Link(name), &encode::get_link(name));

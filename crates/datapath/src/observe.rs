@@ -90,7 +90,7 @@ pub(crate) fn links(netlink: &mut Netlink) -> Result<Vec<ObservedLink>> {
     Ok(ethernet(link_details(netlink)?))
 }
 
-fn link_details(netlink: &mut Netlink) -> Result<Vec<LinkDetail>> {
+pub(crate) fn link_details(netlink: &mut Netlink) -> Result<Vec<LinkDetail>> {
     let mut ask = LinkMessage::default();
     ask.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
     let list = netlink.list("links", &RouteNetlinkMessage::GetLink(ask))?;

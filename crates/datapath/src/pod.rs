@@ -8,12 +8,12 @@ use std::os::fd::BorrowedFd;
 use ipnet::IpNet;
 use model::{
     InterfaceName,
-    net::{LinkAddress, Neighbour, PodNet, Route, Rule, VethPair},
+    net::{Device, LinkAddress, Neighbour, PodNet, Route, Rule, VethPair},
 };
 use netlink_packet_route::RouteNetlinkMessage;
 
 use crate::{
-    encode,
+    device, encode,
     error::{Error, Failures, Result},
     exchange::{IfPresent, Request},
     netlink::{
@@ -29,29 +29,37 @@ use crate::{
 /// How the kernel says that what shall be removed is not there: a rule, a route, a link.
 const GONE: [i32; 3] = [ENOENT, ESRCH, ENODEV];
 
-/// The pairs of a plan as they now stand.
-struct Joined<'a>(Vec<(&'a VethPair, Ends)>);
+/// The pairs of a plan as they now stand, and the indexes of its devices in the pod.
+#[derive(Default)]
+struct Joined<'a> {
+    pairs: Vec<(&'a VethPair, Ends)>,
+    devices: Vec<(&'a Device, u32)>,
+}
 
 impl Joined<'_> {
     /// Index of the node's end that is called `link`.
     fn host(&self, link: &InterfaceName) -> Option<u32> {
-        let mut all = self.0.iter();
+        let mut all = self.pairs.iter();
         all.find_map(|(pair, ends)| (pair.host == *link).then_some(ends.host))
     }
 
-    /// Index of the pod's end that is called `link`.
+    /// Index of the pod's end or device that is called `link`.
     fn pod(&self, link: &InterfaceName) -> Option<u32> {
-        let mut all = self.0.iter();
-        all.find_map(|(pair, ends)| (pair.pod == *link).then_some(ends.pod))
+        let pairs = self.pairs.iter();
+        let ends = pairs.map(|(pair, ends)| (&pair.pod, ends.pod));
+        let devices = self.devices.iter();
+        let devices = devices.map(|(device, index)| (&device.pod, *index));
+        let mut all = ends.chain(devices);
+        all.find_map(|(name, index)| (name == link).then_some(index))
     }
 
     /// Whether no packet has used any of them yet.
     fn fresh(&self) -> bool {
-        self.0.iter().all(|(_, ends)| ends.fresh)
+        self.pairs.iter().all(|(_, ends)| ends.fresh)
     }
 }
 
-/// Builds the attachment: the pairs, then what is in the pod, then what leads to it on the node.
+/// Builds the attachment: the pairs and devices, then what is in the pod, then what leads to it on the node.
 ///
 /// `host` is a socket of the node's namespace, `trunk` its trunk ENI, `pod` one of the pod's, `pod_netns` the pod's
 /// namespace itself. Costs three batches when nothing stands in the way; each further interface one more.
@@ -69,13 +77,18 @@ pub fn apply_pod(
     let rule_requests = rules::add_to_new_pod(&plan.host_rules)?;
     let pod_rule_requests = rules::add_to_new_pod(&plan.pod_rules)?;
     trunk.accepts(&plan.tags)?;
-    let mut joined = Joined(Vec::new());
+    let mut joined = Joined::default();
     for pair in plan.pairs() {
         let ends = veth::ensure(host, pod, pod_netns, pair)?;
         // Before any route leads its packets to the trunk.
         let tags = plan.tags.iter().filter(|tag| tag.link == pair.host);
         trunk.admit(tags, ends.host)?;
-        joined.0.push((pair, ends));
+        joined.pairs.push((pair, ends));
+    }
+    // After the pairs: who finds one knows that the namespace lives, and may have the device.
+    for device in &plan.devices {
+        let index = device::take(host, pod, pod_netns, device)?;
+        joined.devices.push((device, index));
     }
     apply_inside(pod, plan, &joined, pod_rule_requests)?;
     apply_on_node(host, plan, &joined, rule_requests)
@@ -87,9 +100,13 @@ fn apply_inside(
     joined: &Joined<'_>,
     rule_requests: Vec<Request<'_>>,
 ) -> Result<()> {
-    let set_up = joined.0.iter().map(|(pair, ends)| {
-        let message = encode::set_up(ends.pod, pair.mtu);
-        Request::new("setting up", Object::Link(&pair.pod), &message)
+    let pairs = joined.pairs.iter();
+    let ends = pairs.map(|(pair, ends)| (&pair.pod, ends.pod, pair.mtu));
+    let devices = joined.devices.iter();
+    let devices = devices.map(|(device, index)| (&device.pod, *index, device.mtu));
+    let set_up = ends.chain(devices).map(|(name, index, mtu)| {
+        let message = encode::set_up(index, mtu);
+        Request::new("setting up", Object::Link(name), &message)
     });
     let mut requests: Vec<_> = set_up.collect();
     let index = |netlink: &mut Netlink, link: &InterfaceName, object| match joined.pod(link) {
@@ -199,7 +216,8 @@ pub(crate) fn add_route(route: &Route, index: u32) -> Request<'_> {
     Request::create(Object::Route(route), &message, IfPresent::Overwrite)
 }
 
-/// Removes the attachment from the node: the pairs (the pod's end dies with the node's, and the routes
+/// Removes the attachment from the node, its devices being home already
+/// ([`crate::bring_devices_home`]): the pairs (the pod's end dies with the node's, and the routes
 /// over it too), the rules, the routes over other links and the tags. What is not there is fine.
 ///
 /// A link that has the name of the node's end but another MAC is a newer sandbox's and stays, with

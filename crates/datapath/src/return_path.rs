@@ -17,7 +17,7 @@ use crate::{
     error::Result,
     exchange::{IfPresent, Request},
     netlink::Netlink,
-    nftables::{Direction, Expressions, Hook, Nftables, Rule, Table},
+    nftables::{Chain, Direction, Expressions, Hook, Nftables, Rule, Table},
     object::Object,
 };
 
@@ -36,14 +36,22 @@ pub fn keep_return_path(
     plan: &ReturnPath,
 ) -> Result<Vec<String>> {
     let mut lacked = Vec::new();
-    if nftables.keep(&table(plan))? {
-        lacked.push(format!("table inet {TABLE}"));
+    let table = table(plan);
+    if nftables.keep(&table)? {
+        lacked.push(table.to_string());
     }
+    lacked.extend(keep_rules(host, &plan.families)?);
+    Ok(lacked)
+}
+
+/// Makes sure that what is marked goes by the main table; says which rules were missing.
+pub(crate) fn keep_rules(host: &mut Netlink, families: &[Family]) -> Result<Vec<String>> {
+    let mut lacked = Vec::new();
     let present = host.list(
         "rules",
         &RouteNetlinkMessage::GetRule(RuleMessage::default()),
     )?;
-    for family in plan.families.iter().copied() {
+    for family in families.iter().copied() {
         let wanted = rule(family);
         if present.iter().any(|found| is(found, &wanted)) {
             continue;
@@ -60,30 +68,36 @@ pub fn keep_return_path(
     Ok(lacked)
 }
 
+/// Answers of pods take over the mark of their connection.
+pub(crate) fn answers(pod_links: &str) -> Rule {
+    Rule {
+        purpose: "answer it the way it came",
+        expressions: Expressions::default()
+            .came_by_any(pod_links)
+            .goes(Direction::Reply)
+            .connection_has(MARK_RETURN)
+            .mark_packet(MARK_RETURN),
+    }
+}
+
 /// What came in keeps its mark as long as its connection lives. Every packet of that way sets it, not
 /// the first alone, so that connections older than the table find back too.
 fn table(plan: &ReturnPath) -> Table {
+    let remember = Rule {
+        purpose: "remember what came in by the node's own ENI",
+        expressions: Expressions::default()
+            .came_by(&plan.uplink)
+            .goes(Direction::Original)
+            .mark_connection(MARK_RETURN),
+    };
     Table {
+        family: None,
         name: TABLE,
-        chain: CHAIN,
-        hook: Hook::ComesIn,
-        rules: vec![
-            Rule {
-                purpose: "remember what came in by the node's own ENI",
-                expressions: Expressions::default()
-                    .came_by(&plan.uplink)
-                    .goes(Direction::Original)
-                    .mark_connection(MARK_RETURN),
-            },
-            Rule {
-                purpose: "answer it the way it came",
-                expressions: Expressions::default()
-                    .came_by_any(&plan.pod_links)
-                    .goes(Direction::Reply)
-                    .connection_has(MARK_RETURN)
-                    .mark_packet(MARK_RETURN),
-            },
-        ],
+        chains: vec![Chain {
+            name: CHAIN,
+            hook: Hook::Arrival,
+            rules: vec![remember, answers(&plan.pod_links)],
+        }],
     }
 }
 

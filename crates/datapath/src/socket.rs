@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     time::Duration,
 };
 
@@ -77,6 +77,11 @@ impl Socket {
         })
     }
 
+    /// The network namespace the socket acts in.
+    pub(crate) fn namespace(&self) -> io::Result<OwnedFd> {
+        namespace_of(&self.fd)
+    }
+
     /// A number no earlier request of this socket carried.
     pub(crate) fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
@@ -141,4 +146,21 @@ fn switch_on(fd: impl AsFd, option: libc::c_int) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// SIOCGSKNS (include/uapi/linux/sockios.h): a descriptor of a socket's network namespace.
+const SIOCGSKNS: u32 = 0x894C;
+
+#[expect(
+    unsafe_code,
+    reason = "no crate wraps this ioctl, and a socket knows its namespace better than any path does"
+)]
+fn namespace_of(socket: &OwnedFd) -> io::Result<OwnedFd> {
+    // SAFETY: this ioctl takes no pointer; the descriptor is borrowed and so open during the call.
+    let fd = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS as _) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us (`open_related_ns`), and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -51,6 +51,7 @@ pub(crate) fn ensure(
         }
     }
     Err(Error::NameTaken {
+        doing: "creating veth",
         link: pair.host.clone(),
         place: "on the node or in the pod",
         holder: format!("a link that came back after each of {ATTEMPTS} removals"),
@@ -148,6 +149,7 @@ fn macs_match(node_end: &LinkDetail, pod_end: &LinkDetail, pair: &VethPair) -> b
 
 fn taken(link: &LinkDetail, place: &'static str) -> Error {
     Error::NameTaken {
+        doing: "creating veth",
         link: link.name.clone(),
         place,
         holder: match (link.veth, link.mac) {

@@ -94,6 +94,7 @@ fn pair(attachment: &Attachment, wire: &Wire<'_>) -> VethPair {
         pod: key.interface.clone(),
         pod_mac: end_mac(&key, "pod"),
         mtu: attachment.mtu,
+        group: 0,
     }
 }
 

@@ -41,6 +41,11 @@ pub const POD_TABLE_BASE: u32 = 1000;
 /// iproute2's `rt_protos`. Only objects that carry it are ever removed.
 pub const PROTOCOL_TERWAY: u8 = 157;
 
+/// The group (`IFLA_GROUP`) of the node's ends of pods that have an ENI wholly their own: what comes to
+/// the node by such an end is for the node or a Service, and nothing else tells the links apart. Our
+/// protocol id, which no other software is known to give a link.
+pub const LINK_GROUP_OWN_ENI: u32 = 157;
+
 /// A route.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Route {
@@ -144,6 +149,25 @@ pub struct VethPair {
     pub pod_mac: Mac,
     /// MTU of both.
     pub mtu: u32,
+    /// Group of the node's end; 0 is every link's.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub group: u32,
+}
+
+/// A device of the node that one pod has for itself: an ENI's, known by its MAC wherever it is and
+/// whatever it is called.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Device {
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its name on the node, which it gets back.
+    pub home: InterfaceName,
+    /// Whether it was up there, as it will be again.
+    pub up: bool,
+    /// Its name in the pod.
+    pub pod: InterfaceName,
+    /// Its MTU in the pod.
+    pub mtu: u32,
 }
 
 /// Everything one attachment needs in the kernel.
@@ -154,6 +178,9 @@ pub struct PodNet {
     /// The pairs of its further interfaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further: Vec<VethPair>,
+    /// Devices of the node that are in the pod while it lives.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
     /// In the pod: addresses on its ends.
     pub pod_addresses: Vec<LinkAddress>,
     /// In the pod: permanent neighbours.
@@ -178,6 +205,7 @@ impl PodNet {
         Self {
             veth,
             further: Vec::new(),
+            devices: Vec::new(),
             pod_addresses: Vec::new(),
             pod_neighbours: Vec::new(),
             pod_routes: Vec::new(),
@@ -224,6 +252,19 @@ pub struct ReturnPath {
     /// The link of the node's own ENI.
     pub uplink: InterfaceName,
     /// How the names of the node's ends of pod links begin.
+    pub pod_links: String,
+    /// Families with pods.
+    pub families: Vec<Family>,
+}
+
+/// How a pod with an ENI wholly its own reaches Services by the node. Its packets leave the node under
+/// the node's address, since the cloud lets the pod's leave by the pod's ENI only; so do those that come
+/// through the node to the pod, or it would answer past it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServicePath {
+    /// The group of the node's ends of such pods' links.
+    pub group: u32,
+    /// How the names of the node's ends of all pod links begin.
     pub pod_links: String,
     /// Families with pods.
     pub families: Vec<Family>,

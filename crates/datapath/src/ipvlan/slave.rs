@@ -77,6 +77,7 @@ pub(super) fn ensure_on_node(host: &mut Netlink, plan: &IpvlanEni, parent: u32) 
         Some(link) if link.ipvlan && link.peer == Some(parent) => {}
         Some(link) if !link.ipvlan => {
             return Err(Error::NameTaken {
+                doing: "creating ipvlan",
                 link: plan.slave.clone(),
                 place: "on the node",
                 holder: "a link that is no ipvlan device".into(),
@@ -129,6 +130,7 @@ pub(super) fn ensure_in_pod(
         }
         Some(_) => {
             return Err(Error::NameTaken {
+                doing: "creating ipvlan",
                 link: plan.device.clone(),
                 place: "in the pod",
                 holder: "a link that is no ipvlan device".into(),

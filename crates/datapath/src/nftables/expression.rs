@@ -44,6 +44,8 @@ const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 const RANDOM_FULLY: u32 = 1 << 4;
 const NFT_META_MARK: u32 = 3;
 const NFT_META_IIFNAME: u32 = 6;
+const NFT_META_IIFGROUP: u32 = 21;
+const NFT_META_OIFGROUP: u32 = 22;
 const NFT_CT_DIRECTION: u32 = 1;
 const NFT_CT_MARK: u32 = 3;
 /// IFNAMSIZ: names of links are compared with their padding.
@@ -82,6 +84,30 @@ impl Expressions {
     pub(crate) fn came_by_any(self, prefix: &str) -> Self {
         self.meta(NFTA_META_DREG, NFT_META_IIFNAME)
             .equals(prefix.as_bytes())
+    }
+
+    /// Goes on if the packet came in by a link of this group.
+    pub(crate) fn came_by_group(self, group: u32) -> Self {
+        self.meta(NFTA_META_DREG, NFT_META_IIFGROUP)
+            .equals(&group.to_ne_bytes())
+    }
+
+    /// Goes on if the packet leaves by a link of this group.
+    pub(crate) fn leaves_by_group(self, group: u32) -> Self {
+        self.meta(NFTA_META_DREG, NFT_META_OIFGROUP)
+            .equals(&group.to_ne_bytes())
+    }
+
+    /// Goes on if its own mark has `bit`.
+    pub(crate) fn packet_has(self, bit: u32) -> Self {
+        self.meta(NFTA_META_DREG, NFT_META_MARK)
+            .bitwise(bit, 0)
+            .equals(&bit.to_ne_bytes())
+    }
+
+    /// Gives its connection an address of the node as source, one of the link it leaves by if that has one.
+    pub(crate) fn masquerade(self) -> Self {
+        self.step("masq", |_| {})
     }
 
     /// Goes on if the packet goes this way of a connection that is tracked.

@@ -2,7 +2,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{Hook, Rule, Table, expression::push_number};
+use model::Family;
+
+use super::{Chain, Hook, Rule, Table, expression::push_number};
 use crate::{
     batch::Packet,
     exchange::{NLM_F_APPEND, NLM_F_CREATE},
@@ -20,8 +22,6 @@ const GET_RULE: u16 = SUBSYSTEM << 8 | 7;
 /// NFNL_MSG_BATCH_BEGIN and NFNL_MSG_BATCH_END.
 const BRACKETS: [u16; 2] = [0x10, 0x11];
 
-/// NFPROTO_INET: both families at once.
-const INET: u8 = 1;
 const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
@@ -33,22 +33,25 @@ const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_USERDATA: u16 = 7;
-const NF_INET_PRE_ROUTING: u32 = 0;
-const NF_INET_POST_ROUTING: u32 = 4;
-/// NF_IP_PRI_MANGLE: after connections are tracked (-200), before they are translated (-100).
-const PRIORITY_MANGLE: i32 = -150;
-/// NF_IP_PRI_NAT_SRC.
-const PRIORITY_SOURCE_NAT: i32 = 100;
 /// NFTNL_UDATA_RULE_COMMENT, the kind under which `nft` keeps a rule's comment.
 const COMMENT: u8 = 0;
 
-impl Hook {
-    /// The chain's type, its hook and its priority.
-    fn words(self) -> (&'static str, u32, i32) {
-        match self {
-            Self::ComesIn => ("filter", NF_INET_PRE_ROUTING, PRIORITY_MANGLE),
-            Self::LeavesAs => ("nat", NF_INET_POST_ROUTING, PRIORITY_SOURCE_NAT),
-        }
+/// NFPROTO_INET, which is both families at once, NFPROTO_IPV4 and NFPROTO_IPV6.
+fn protocol(table: &Table) -> u8 {
+    match table.family {
+        None => 1,
+        Some(Family::V4) => 2,
+        Some(Family::V6) => 10,
+    }
+}
+
+/// Type of a chain at this place, the hook's number, and its priority there.
+fn place(hook: Hook) -> (&'static str, u32, i32) {
+    match hook {
+        // NF_INET_PRE_ROUTING, NF_IP_PRI_MANGLE: connections are tracked at -200, translated at -100.
+        Hook::Arrival => ("filter", 0, -150),
+        // NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC.
+        Hook::Departure => ("nat", 4, 100),
     }
 }
 
@@ -58,17 +61,17 @@ pub(super) struct Note(Vec<u8>);
 
 impl Note {
     /// The note of a rule as `nft` writes comments: kind, length, text with a NUL.
-    pub(super) fn of(table: &Table, rule: &Rule) -> Self {
+    pub(super) fn of(chain: &Chain, rule: &Rule) -> Self {
         let mut fingerprint = DefaultHasher::new();
-        (table.chain, table.hook.words().2, &rule.expressions).hash(&mut fingerprint);
+        (chain.name, place(chain.hook), &rule.expressions).hash(&mut fingerprint);
         let text = format!("{} [{:016x}]\0", rule.purpose, fingerprint.finish());
         let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
         Self([&[COMMENT, length], text.as_bytes()].concat())
     }
 }
 
-fn packet(kind: u16, flags: u16, fill: impl FnOnce(&mut Vec<u8>)) -> Packet {
-    let mut payload = header(INET, 0);
+fn packet(table: &Table, kind: u16, flags: u16, fill: impl FnOnce(&mut Vec<u8>)) -> Packet {
+    let mut payload = header(protocol(table), 0);
     fill(&mut payload);
     Packet {
         kind,
@@ -94,36 +97,38 @@ pub(super) fn brackets() -> [Packet; 2] {
 /// first.
 pub(super) fn replace(table: &Table) -> Vec<Packet> {
     let named = |out: &mut Vec<u8>| push_name(out, NFTA_TABLE_NAME, table.name);
-    let (kind, hook, priority) = table.hook.words();
     let mut packets = vec![
-        packet(NEW_TABLE, NLM_F_CREATE, named),
-        packet(DELETE_TABLE, 0, named),
-        packet(NEW_TABLE, NLM_F_CREATE, named),
-        packet(NEW_CHAIN, NLM_F_CREATE, |out| {
+        packet(table, NEW_TABLE, NLM_F_CREATE, named),
+        packet(table, DELETE_TABLE, 0, named),
+        packet(table, NEW_TABLE, NLM_F_CREATE, named),
+    ];
+    for chain in &table.chains {
+        packets.push(packet(table, NEW_CHAIN, NLM_F_CREATE, |out| {
+            let (kind, hook, priority) = place(chain.hook);
             push_name(out, NFTA_CHAIN_TABLE, table.name);
-            push_name(out, NFTA_CHAIN_NAME, table.chain);
+            push_name(out, NFTA_CHAIN_NAME, chain.name);
             push_name(out, NFTA_CHAIN_TYPE, kind);
             push_attribute(out, NFTA_CHAIN_HOOK | FLAG_NESTED, |out| {
                 push_number(out, NFTA_HOOK_HOOKNUM, hook);
                 push_number(out, NFTA_HOOK_PRIORITY, priority.cast_unsigned());
             });
-        }),
-    ];
-    packets.extend(table.rules.iter().map(|rule| {
-        packet(NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, |out| {
-            push_name(out, NFTA_RULE_TABLE, table.name);
-            push_name(out, NFTA_RULE_CHAIN, table.chain);
-            let steps = &rule.expressions.0;
-            push_bytes(out, NFTA_RULE_EXPRESSIONS | FLAG_NESTED, steps);
-            push_bytes(out, NFTA_RULE_USERDATA, &Note::of(table, rule).0);
-        })
-    }));
+        }));
+        packets.extend(chain.rules.iter().map(|rule| {
+            packet(table, NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, |out| {
+                push_name(out, NFTA_RULE_TABLE, table.name);
+                push_name(out, NFTA_RULE_CHAIN, chain.name);
+                let steps = &rule.expressions.0;
+                push_bytes(out, NFTA_RULE_EXPRESSIONS | FLAG_NESTED, steps);
+                push_bytes(out, NFTA_RULE_USERDATA, &Note::of(chain, rule).0);
+            })
+        }));
+    }
     packets
 }
 
 /// Asks for the rules of `table`.
 pub(super) fn list(table: &Table) -> Packet {
-    packet(GET_RULE, 0, |out| {
+    packet(table, GET_RULE, 0, |out| {
         push_name(out, NFTA_RULE_TABLE, table.name);
     })
 }
@@ -158,12 +163,15 @@ mod tests {
         let uplink = InterfaceName::new(uplink).unwrap();
         let steps = Expressions::default().came_by(&uplink);
         Table {
+            family: None,
             name: "terway",
-            chain: "chain",
-            hook: Hook::ComesIn,
-            rules: vec![Rule {
-                purpose: "for a test",
-                expressions: steps.goes(Direction::Original).mark_connection(0x10),
+            chains: vec![Chain {
+                name: "chain",
+                hook: Hook::Arrival,
+                rules: vec![Rule {
+                    purpose: "for a test",
+                    expressions: steps.goes(Direction::Original).mark_connection(0x10),
+                }],
             }],
         }
     }
@@ -182,8 +190,8 @@ mod tests {
         let [one, other] = ["eth0", "eth1"].map(table);
         let made = replace(&one).pop().unwrap().payload;
         let found = note(&frame(&made), &one).unwrap();
-        assert_eq!(found, Note::of(&one, &one.rules[0]));
-        assert_ne!(found, Note::of(&other, &other.rules[0]));
+        assert_eq!([found], *one.notes());
+        assert_ne!(one.notes(), other.notes());
         let foreign = Table {
             name: "terway_symmetric",
             ..table("eth0")
@@ -197,7 +205,7 @@ mod tests {
         let whole = replace(&table).pop().unwrap().payload;
         for end in 0..whole.len() {
             let cut = note(&frame(&whole[..end]), &table);
-            assert_ne!(cut, Some(Note::of(&table, &table.rules[0])), "{end}");
+            assert_ne!(cut, table.notes().pop(), "{end}");
         }
     }
 }

@@ -7,6 +7,10 @@
 mod expression;
 mod message;
 
+use std::fmt;
+
+use model::Family;
+
 pub(crate) use self::expression::{Direction, End, Expressions};
 use self::message::Note;
 use crate::{
@@ -27,22 +31,51 @@ pub struct Nftables {
     socket: Socket,
 }
 
-/// Which packets a chain sees, of both families.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hook {
-    /// Every packet as it comes in, after connections are tracked and before anything is translated.
-    ComesIn,
-    /// The first packet of every connection as it leaves, when its source may be translated.
-    LeavesAs,
-}
-
-/// A table with one chain.
+/// A table.
 #[derive(Debug)]
 pub(crate) struct Table {
+    /// Of both families without one.
+    pub(crate) family: Option<Family>,
     pub(crate) name: &'static str,
-    pub(crate) chain: &'static str,
+    /// None is empty: a table is known by its rules.
+    pub(crate) chains: Vec<Chain>,
+}
+
+impl Table {
+    fn notes(&self) -> Vec<Note> {
+        let chains = self.chains.iter();
+        chains
+            .flat_map(|chain| chain.rules.iter().map(|rule| Note::of(chain, rule)))
+            .collect()
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = match self.family {
+            None => "inet",
+            Some(Family::V4) => "ip",
+            Some(Family::V6) => "ip6",
+        };
+        write!(out, "table {family} {}", self.name)
+    }
+}
+
+/// Rules for packets at one place.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub(crate) name: &'static str,
     pub(crate) hook: Hook,
     pub(crate) rules: Vec<Rule>,
+}
+
+/// A place on a packet's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// As it comes in, after its connection is tracked and before anything is translated.
+    Arrival,
+    /// The first of a connection as it leaves, where its source can be translated.
+    Departure,
 }
 
 /// What is done with some packets.
@@ -68,15 +101,10 @@ impl Nftables {
     /// # Errors
     /// [`Error::Unsupported`] when the kernel lacks something it takes; else when it refuses.
     pub(crate) fn keep(&mut self, table: &Table) -> Result<bool> {
-        let wanted: Vec<Note> = table
-            .rules
-            .iter()
-            .map(|rule| Note::of(table, rule))
-            .collect();
-        if self.notes(table)? == wanted {
+        if self.notes(table)? == table.notes() {
             return Ok(false);
         }
-        let doing = |_| format!("replacing table inet {}", table.name);
+        let doing = |_| format!("replacing {table}");
         let packets = message::replace(table);
         let brackets = message::brackets();
         batch::transact(
@@ -90,7 +118,7 @@ impl Nftables {
 
     /// The notes of the table's rules, in order.
     fn notes(&mut self, table: &Table) -> Result<Vec<Note>> {
-        let doing = || format!("listing table inet {}", table.name);
+        let doing = || format!("listing {table}");
         let packet = message::list(table);
         let notes = batch::list(&mut self.socket, &packet, &doing, |frame| {
             Ok(message::note(frame, table))

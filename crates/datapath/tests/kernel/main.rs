@@ -14,6 +14,8 @@ mod ipvlan_pods;
 #[cfg(test)]
 mod masquerade;
 #[cfg(test)]
+mod own_eni;
+#[cfg(test)]
 mod pod;
 #[cfg(test)]
 mod refusals;

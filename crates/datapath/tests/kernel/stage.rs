@@ -275,6 +275,7 @@ pub(crate) fn plan(number: u8, eni: u32) -> PodNet {
             .collect(),
         tags: Vec::new(),
         further: Vec::new(),
+        devices: Vec::new(),
         pod_rules: Vec::new(),
         veth: VethPair {
             host,
@@ -282,6 +283,7 @@ pub(crate) fn plan(number: u8, eni: u32) -> PodNet {
             pod,
             pod_mac: Mac([0xee, 0, 0, 0, 2, number]),
             mtu: 1400,
+            group: 0,
         },
     }
 }

@@ -10,7 +10,7 @@ use terway_datapath::{apply_eni, remove_pod};
 use crate::stage::{Namespace, Node, Pod, addresses, ip_address};
 
 /// Long enough for a loaded machine; only a failing test waits so long.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// How often a question is put again: the first may be lost while the kernel starts a new link.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
