@@ -52,12 +52,14 @@ impl Card {
     }
 
     /// What the cluster is to know of the node's trunk, when it is `trunk`.
-    pub(crate) fn trunk(&self, trunk: Trunk) -> Seen {
+    pub(crate) fn trunk(&self, trunk: Trunk, has_pod_enis: bool) -> Seen {
         let limits = self.config.limits;
+        let left = limits.enis.saturating_sub(1 + self.config.enis_max);
         Seen {
-            wanted: self.config.policy.trunk.is_some(),
+            wanted: self.config.policy.trunk.is_some() || has_pod_enis || left > 0,
             trunk,
             members: limits.enis_total.saturating_sub(limits.enis),
+            enis: left,
         }
     }
 

@@ -271,6 +271,7 @@ fn policy(keys: &Keys<'_>) -> Result<Policy, SettingsError> {
         calls_of: each,
         sticky_keep: standard.sticky_keep,
         trunk: trunk(keys)?,
+        services: keys.services()?,
     })
 }
 

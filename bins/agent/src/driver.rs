@@ -23,7 +23,7 @@ use engine::{
     },
     recording::Recorded,
 };
-use model::PodKey;
+use model::{AttachmentKey, PodKey};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, oneshot, watch},
@@ -117,6 +117,8 @@ struct Running {
     calls: Arc<Semaphore>,
     askers: BTreeMap<RequestNumber, Asker>,
     descriptors: BTreeMap<RequestNumber, PodDescriptors>,
+    /// What came with the DELs that are not answered yet.
+    handed: BTreeMap<AttachmentKey, (RequestNumber, PodDescriptors)>,
     last: u64,
     tombstones_at: Instant,
 }
@@ -129,6 +131,7 @@ impl Driver {
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             askers: BTreeMap::new(),
             descriptors: BTreeMap::new(),
+            handed: BTreeMap::new(),
             last: 0,
             tombstones_at: Instant::now(),
         };
@@ -203,7 +206,9 @@ impl Running {
 
     fn show_trunk(&self) {
         let driver = &self.driver;
-        let seen = driver.card.trunk(driver.node.trunk());
+        let seen = driver
+            .card
+            .trunk(driver.node.trunk(), driver.node.has_pod_enis());
         driver.trunk.send_if_modified(|shown| {
             let changed = *shown != seen;
             *shown = seen;
@@ -219,7 +224,7 @@ impl Running {
     fn asked(&mut self, asked: Asked) {
         let Asked {
             request,
-            descriptors,
+            mut descriptors,
             connection,
             received,
             expected,
@@ -234,6 +239,7 @@ impl Running {
                 uid,
                 netns,
                 mtu,
+                host_stack,
                 runtime,
             } => {
                 if let Some(error) = self.no_ledger() {
@@ -262,14 +268,19 @@ impl Running {
                         mtu,
                         sticky,
                         trunk,
+                        host_stack,
                     }),
                 )
             }
-            Verb::Del { key } => Input::Del {
-                request: Some(number),
-                key,
-                started,
-            },
+            Verb::Del { key } => {
+                let handed = descriptors.take().map(|it| (number, it));
+                self.handed.extend(handed.map(|it| (key.clone(), it)));
+                Input::Del {
+                    request: Some(number),
+                    key,
+                    started,
+                }
+            }
             Verb::Check { key } => Input::Check(number, key),
             Verb::Gc { valid } => Input::Gc {
                 request: number,
@@ -373,7 +384,11 @@ impl Running {
                 let descriptors = self.descriptors.remove(&number);
                 self.kernel(Work::CheckPod(key, net, descriptors));
             }
-            Action::RemovePod(key, net) => self.kernel(Work::RemovePod(key, net)),
+            Action::RemovePod(key, net) => {
+                let handed = self.handed.remove(&key);
+                let handed = handed.filter(|_| !net.devices.is_empty());
+                self.kernel(Work::RemovePod(key, net, handed.map(|(_, it)| it)));
+            }
             Action::ObserveKernel(op) => self.kernel(Work::Observe(op)),
             Action::ListPods(op, pods) => self.list_pods(op, pods),
             Action::RemoveLeftovers(op, leftovers) => {
@@ -479,6 +494,7 @@ impl Running {
 
     fn reply(&mut self, number: RequestNumber, reply: EngineReply) {
         self.descriptors.remove(&number);
+        self.handed.retain(|_, (of, _)| *of != number);
         match (self.askers.remove(&number), reply) {
             (Some(Asker::Plugin(caller)), reply) => {
                 let failed = matches!(reply, EngineReply::Failed(_));

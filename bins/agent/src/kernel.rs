@@ -13,9 +13,9 @@ use std::{
     },
 };
 
-use datapath::{Conntrack, Leftover, Netlink, Trunk};
+use datapath::{Conntrack, Leftover, Netlink, Nftables, Trunk};
 use engine::{
-    netplan::POD_LINK_PREFIX,
+    netplan::{self, POD_LINK_PREFIX},
     node::{Input, KernelView, Leftovers, OpNumber},
 };
 use model::{
@@ -50,7 +50,7 @@ pub(crate) enum Work {
     ApplyEni(EniId, EniNet),
     ApplyPod(AttachmentKey, Box<PodNet>, Option<PodDescriptors>),
     CheckPod(AttachmentKey, Box<PodNet>, Option<PodDescriptors>),
-    RemovePod(AttachmentKey, Box<PodNet>),
+    RemovePod(AttachmentKey, Box<PodNet>, Option<PodDescriptors>),
     Observe(OpNumber),
     RemoveLeftovers(OpNumber, Leftovers),
 }
@@ -115,6 +115,9 @@ pub(crate) fn run(
             }
             Work::ApplyPod(key, net, pod) => {
                 let result = in_pod(pod, |pod, namespace| {
+                    if !net.devices.is_empty() {
+                        keep_service_path(&mut netlink)?;
+                    }
                     datapath::apply_pod(&mut netlink, trunk, pod, namespace.as_fd(), &net)
                 });
                 Input::PodApplied(key, result)
@@ -136,19 +139,39 @@ pub(crate) fn run(
             Work::RemoveLeftovers(op, leftovers) => {
                 Input::LeftoversRemoved(op, remove_leftovers(&mut netlink, leftovers))
             }
-            Work::RemovePod(key, net) => {
-                let result = datapath::remove_pod(&mut netlink, trunk, &net);
+            Work::RemovePod(key, net, pod) => {
+                let result = take_down(&mut netlink, trunk, &net, pod);
                 for entry in net.pod_addresses.iter().filter(|_| result.is_ok()) {
                     // A full queue means that hundreds wait already; the address rests anyway.
                     let _ = released.try_send(entry.address.addr());
                 }
-                Input::PodRemoved(key, result.map_err(|failures| failures.to_string()))
+                Input::PodRemoved(key, result)
             }
         };
         if done.send(Message::Input(input)).is_err() {
             return;
         }
     }
+}
+
+/// Makes sure that pods with an ENI wholly their own reach Services by the node; says what was missing.
+pub(crate) fn keep_service_path(netlink: &mut Netlink) -> datapath::Result<Vec<String>> {
+    let mut nftables = Nftables::open()?;
+    datapath::keep_service_path(netlink, &mut nftables, &netplan::service_path())
+}
+
+fn take_down(
+    netlink: &mut Netlink,
+    trunk: &Trunk,
+    net: &PodNet,
+    pod: Option<PodDescriptors>,
+) -> Result<(), String> {
+    let inside = pod.map(|it| Netlink::from_fd(it.netlink)).transpose();
+    let mut inside = inside.map_err(|error| chain(&error))?;
+    let home = datapath::bring_devices_home(netlink, inside.as_mut(), net);
+    home.map_err(|error| chain(&error))?;
+    let removed = datapath::remove_pod(netlink, trunk, net);
+    removed.map_err(|failures| failures.to_string())
 }
 
 fn in_pod<T>(

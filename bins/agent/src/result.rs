@@ -18,14 +18,19 @@ pub(crate) fn of(attached: &Attached) -> AddResult {
         ..
     } = attached;
     let mut result = AddResult::default();
-    for (wire, pair) in attachment.wires().zip(net.pairs()) {
-        result
-            .interfaces
-            .push(interface(&pair.host, pair.host_mac, None));
-        let sandbox = Some(attachment.netns.clone());
-        let inside = interface(&pair.pod, pair.pod_mac, sandbox);
-        let place = result.interfaces.len();
-        result.interfaces.push(inside);
+    let sandbox = || Some(attachment.netns.clone());
+    for wire in attachment.wires() {
+        if let Some(pair) = net.pairs().find(|pair| pair.host == *wire.host_link) {
+            let ends = [
+                interface(&pair.host, pair.host_mac, None),
+                interface(&pair.pod, pair.pod_mac, sandbox()),
+            ];
+            result.interfaces.extend(ends);
+        }
+        let device = net.devices.iter().find(|it| it.pod == *wire.interface);
+        let device = device.map(|it| interface(&it.pod, it.mac, sandbox()));
+        result.interfaces.extend(device);
+        let place = result.interfaces.len().saturating_sub(1);
         for (family, address) in wire.addresses.iter() {
             let blocks = wire.member.map_or(subnet, |member| &member.subnet);
             let bits = blocks.get(family).map_or(family.bits(), IpNet::prefix_len);
@@ -33,7 +38,9 @@ pub(crate) fn of(attached: &Attached) -> AddResult {
                 address: IpNet::new(*address, bits).unwrap_or_else(|_| host_net(*address)),
                 // What its PodENI does not say is not made up.
                 gateway: match wire.member {
-                    Some(_) => None,
+                    Some(member) => member
+                        .device()
+                        .and_then(|it| it.gateway.get(family).copied()),
                     None => gateway.get(family).copied(),
                 },
                 interface: place,
@@ -53,8 +60,10 @@ fn interface(name: &InterfaceName, mac: Mac, sandbox: Option<String>) -> Interfa
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use engine::{
-        ledger::{Attachment, Further, Member},
+        ledger::{Attachment, Further, Lent, Member, Reach},
         netplan,
     };
     use model::{AttachmentKey, ContainerId, DualStack, EniId, Family, PodKey, Timestamp};
@@ -68,7 +77,7 @@ mod tests {
         let v4 = |text: &str| DualStack::only(Family::V4, text.parse().unwrap());
         let member = |block: &str| Member {
             eni: EniId::new("eni-m").unwrap(),
-            vlan: 7,
+            reach: Reach::Vlan(7),
             subnet: DualStack::only(Family::V4, block.parse().unwrap()),
             default_route: true,
             routes: Vec::new(),
@@ -97,30 +106,42 @@ mod tests {
                 member: member("10.0.32.0/20"),
             }],
         };
-        let result = of(&Attached {
-            net: netplan::pod_net(&attachment, None),
-            attachment,
-            // The trunk's, which are none of the members'.
-            subnet: DualStack::only(Family::V4, "10.0.0.0/16".parse().unwrap()),
-            gateway: v4("10.0.255.253"),
-            sysctls: Vec::new(),
-        });
-        let links = result.interfaces.iter();
-        let links: Vec<_> = links
-            .map(|it| (it.name.as_str(), it.sandbox.is_some()))
-            .collect();
-        let expected = [
-            ("cali0", false),
-            ("eth0", true),
-            ("cali1", false),
-            ("net1", true),
-        ];
-        assert_eq!(links, expected);
-        let addresses = result.ips.iter();
-        let addresses: Vec<_> = addresses
-            .map(|it| (it.address.to_string(), it.gateway, it.interface))
-            .collect();
-        let expected = [("10.0.1.5/24", 1), ("10.0.32.5/20", 3)];
-        assert_eq!(addresses, expected.map(|(ip, at)| (ip.into(), None, at)));
+        let mut whole = attachment.clone();
+        for member in whole.members_mut() {
+            member.reach = Reach::Device(Lent {
+                mac: Mac([3; 6]),
+                home: name("eth2"),
+                up: true,
+                gateway: v4("10.0.1.253"),
+                by_host: Vec::new(),
+            });
+        }
+        let members = ["cali0", "eth0*", "cali1", "net1*"];
+        let devices = ["cali0", "veth1*", "eth0*", "net1*"];
+        let theirs: Option<IpAddr> = Some("10.0.1.253".parse().unwrap());
+        for (attachment, names, places, gateway) in [
+            (attachment, members, [1, 3], None),
+            (whole, devices, [2, 3], theirs),
+        ] {
+            let result = of(&Attached {
+                net: netplan::pod_net(&attachment, None),
+                attachment,
+                // The trunk's, which are none of the members'.
+                subnet: DualStack::only(Family::V4, "10.0.0.0/16".parse().unwrap()),
+                gateway: v4("10.0.255.253"),
+                sysctls: Vec::new(),
+            });
+            let links = result.interfaces.iter().map(|it| {
+                let inside = it.sandbox.as_ref().map_or("", |_| "*");
+                format!("{}{inside}", it.name)
+            });
+            assert_eq!(Vec::from_iter(links), names);
+            let addresses = result.ips.iter();
+            let addresses = addresses.map(|it| (it.address.to_string(), it.gateway, it.interface));
+            let expected = ["10.0.1.5/24", "10.0.32.5/20"].map(str::to_owned);
+            let expected = expected.into_iter().zip(places);
+            let expected = expected.map(|(ip, at)| (ip, gateway, at));
+            assert_eq!(Vec::from_iter(addresses), Vec::from_iter(expected));
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Keeps the way back of what comes in by the node's own ENI, and says so when it cannot be kept.
+//! Keeps the way back of what comes in by the node's own ENI, and while there are pods with an ENI wholly
+//! their own their way to Services; says so when they cannot be kept.
 //!
 //! What it consists of is planned in the engine and made in the data path; here is only when to look.
 
@@ -8,7 +9,7 @@ use datapath::{Netlink, Nftables};
 use engine::netplan;
 use model::Mac;
 
-use crate::{cause::chain, cniconf, notices::Notices};
+use crate::{cause::chain, cniconf, kernel, notices::Notices};
 
 /// The key of our plugin's part of the CNI configuration that switches it off, as in the Go project,
 /// where it is off unless it is true.
@@ -57,15 +58,22 @@ impl Keeper {
     /// Puts back what is missing; says what that was. Sockets are opened anew: after a failure nobody
     /// knows what the old ones still hold.
     fn look(&self) -> Result<Vec<String>, String> {
-        if cniconf::declines(&self.source, KEY) {
-            return Ok(Vec::new());
-        }
         let failed = |error: datapath::Error| chain(&error);
         let mut netlink = Netlink::open().map_err(failed)?;
+        let group = netplan::service_path().group;
+        let mut lacked = match netlink.has_group(group).map_err(failed)? {
+            true => kernel::keep_service_path(&mut netlink).map_err(failed)?,
+            false => Vec::new(),
+        };
+        if cniconf::declines(&self.source, KEY) {
+            return Ok(lacked);
+        }
         let primary = netlink.link_by_mac(self.primary).map_err(failed)?;
         let missing = || format!("no link has the MAC {} of the node's own ENI", self.primary);
         let plan = netplan::return_path(&primary.ok_or_else(missing)?);
         let mut nftables = Nftables::open().map_err(failed)?;
-        datapath::keep_return_path(&mut netlink, &mut nftables, &plan).map_err(failed)
+        let kept = datapath::keep_return_path(&mut netlink, &mut nftables, &plan);
+        lacked.extend(kept.map_err(failed)?);
+        Ok(lacked)
     }
 }

@@ -30,8 +30,11 @@ pub(crate) use disk::{Directory, Disk};
 
 /// The newest format this release knows, and the one it writes as long as an older release could read all
 /// rows: one of before pods had several interfaces would forget all but the first.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = FORMAT_OF_WHOLE_ENIS;
 const FORMAT_OF_ONE_INTERFACE: u64 = 1;
+const FORMAT_OF_SEVERAL_INTERFACES: u64 = 2;
+/// An older release looks for a VLAN in the row of a pod with an ENI of its own.
+const FORMAT_OF_WHOLE_ENIS: u64 = 3;
 
 /// Pages kept in memory. A node's ledger of 300 rows of 300 bytes is 90 KiB.
 const CACHE_BYTES: usize = 512 * 1024;
@@ -352,14 +355,14 @@ fn commit(
 
 /// The format that rows of these changes need.
 fn format_of(changes: &[Change]) -> u64 {
-    let several = changes.iter().any(|change| match change {
-        Change::Put(Entry::Attachment(attachment)) => !attachment.further.is_empty(),
-        Change::Put(_) | Change::Delete(_) => false,
+    let needed = changes.iter().map(|change| match change {
+        Change::Put(Entry::Attachment(it)) if it.is_whole() => FORMAT_OF_WHOLE_ENIS,
+        Change::Put(Entry::Attachment(it)) if !it.further.is_empty() => {
+            FORMAT_OF_SEVERAL_INTERFACES
+        }
+        Change::Put(_) | Change::Delete(_) => FORMAT_OF_ONE_INTERFACE,
     });
-    match several {
-        true => FORMAT,
-        false => FORMAT_OF_ONE_INTERFACE,
-    }
+    needed.max().unwrap_or(FORMAT_OF_ONE_INTERFACE)
 }
 
 fn put_format(write: &WriteTransaction, format: u64) -> Result<(), StoreError> {

@@ -31,12 +31,14 @@ const BUDGET: Duration = Duration::from_secs(20);
 /// What the cluster is to know of the node's trunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// The configuration asks for one.
+    /// Pods of the node have or may have ENIs of their own.
     pub(crate) wanted: bool,
     /// What there is.
     pub(crate) trunk: Trunk,
     /// ENIs of pods that a trunk of this instance type takes.
     pub(crate) members: u32,
+    /// ENIs that the pool leaves to pods which take a whole one.
+    pub(crate) enis: u32,
 }
 
 impl Default for Seen {
@@ -45,6 +47,7 @@ impl Default for Seen {
             wanted: false,
             trunk: Trunk::Unknown,
             members: 0,
+            enis: 0,
         }
     }
 }
@@ -57,8 +60,9 @@ enum TellError {
     #[error("annotating node {0} with its trunk ENI; the agent's role needs patch on nodes")]
     Annotate(String, #[source] kube::Error),
     #[error(
-        "setting {resource} of node {0}; the agent's role needs patch on nodes/status",
-        resource = keys::MEMBER_ENI
+        "setting {members} and {whole} of node {0}; the agent's role needs patch on nodes/status",
+        members = keys::MEMBER_ENI,
+        whole = keys::ENI
     )]
     Advertise(String, #[source] kube::Error),
     #[error("no answer of the API server within {BUDGET:?}")]
@@ -85,7 +89,8 @@ pub(crate) async fn keep(client: Client, node: String, mut seen: watch::Receiver
                 Some(RETRY)
             }
             (Ok(()), Trunk::Attached(_)) => Some(PERIOD),
-            // A node that never had a trunk has nothing that could become wrong again.
+            (Ok(()), _) if now.enis > 0 => Some(PERIOD),
+            // A node that never offered any has nothing that could become wrong again.
             (Ok(()), Trunk::Unknown | Trunk::Absent) => None,
         };
         if again != Some(RETRY) {
@@ -148,10 +153,18 @@ fn corrections(node: &Node, seen: &Seen) -> Corrections {
     let wrong = annotated.map(String::as_str) != trunk;
     let metadata =
         wrong.then(|| json!({ "metadata": { "annotations": { keys::TRUNK_ON: trunk } } }));
-    let members = members.map(|count| count.to_string());
-    let wrong = members.filter(|count| offered.is_none_or(|offered| offered.0 != *count));
-    let status =
-        wrong.map(|count| json!({ "status": { "capacity": { keys::MEMBER_ENI: count } } }));
+    let whole = capacity.and_then(|all| all.get(keys::ENI));
+    let enis = (seen.enis > 0 || whole.is_some()).then_some(seen.enis);
+    let mut wrong = serde_json::Map::new();
+    for (key, count, offered) in [
+        (keys::MEMBER_ENI, members, offered),
+        (keys::ENI, enis, whole),
+    ] {
+        let count = count.map(|count| count.to_string());
+        let count = count.filter(|count| offered.is_none_or(|offered| offered.0 != *count));
+        wrong.extend(count.map(|count| (key.to_owned(), count.into())));
+    }
+    let status = (!wrong.is_empty()).then(|| json!({ "status": { "capacity": wrong } }));
     Corrections { metadata, status }
 }
 
@@ -185,12 +198,26 @@ mod tests {
             (&fresh, Trunk::Absent, None, None),
             (&reset, Trunk::Absent, Some(on(Value::Null)), None),
         ];
+        let offered = |node: Value, enis| {
+            let node: Node = serde_json::from_value(node).unwrap();
+            let seen = Seen {
+                enis,
+                ..Seen::default()
+            };
+            corrections(&node, &seen).status
+        };
+        let whole = |count: &str| json!({ "status": { "capacity": { "aliyun/eni": count } } });
+        assert_eq!(offered(json!({}), 0), None);
+        assert_eq!(offered(json!({}), 3), Some(whole("3")));
+        assert_eq!(offered(whole("3"), 3), None);
+        assert_eq!(offered(whole("3"), 0), Some(whole("0")));
         for (node, trunk, metadata, status) in cases {
             let node: Node = serde_json::from_value(node.clone()).unwrap();
             let seen = Seen {
                 wanted: true,
                 trunk,
                 members: 10,
+                enis: 0,
             };
             let expected = Corrections { metadata, status };
             assert_eq!(corrections(&node, &seen), expected, "{node:?} {seen:?}");

@@ -83,7 +83,12 @@ fn unreachable_agent(error: &SocketError) -> Error {
 
 /// DEL. If the agent is not there, or dies over it, the deletion is written down and counts as done:
 /// a pod must be deletable while the agent is away.
-pub(crate) fn del(key: AttachmentKey, started: Timestamp, patience: Duration) -> Result<(), Error> {
+pub(crate) fn del(
+    key: AttachmentKey,
+    started: Timestamp,
+    patience: Duration,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), Error> {
     let verb = Verb::Del { key: key.clone() };
     let request = Request {
         contract: CONTRACT,
@@ -91,7 +96,7 @@ pub(crate) fn del(key: AttachmentKey, started: Timestamp, patience: Duration) ->
         patience,
         verb,
     };
-    match exchange(&request, patience, &[]) {
+    match exchange(&request, patience, descriptors) {
         Ok(Reply::Failed {
             code,
             message,

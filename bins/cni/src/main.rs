@@ -88,7 +88,13 @@ fn run(
             let reply = ask(Verb::Check { key }, started, PATIENCE, Some(&sandbox))?;
             settle(reply, &sandbox).map(|_| String::new())
         }
-        (Command::Del, Some(key)) => agent::del(key, started, PATIENCE).map(|()| String::new()),
+        (Command::Del, Some(key)) => {
+            // A namespace that is gone, or was never named, has nothing to give back.
+            let sandbox = sandbox(environment).ok();
+            let descriptors = sandbox.as_ref().map(Sandbox::descriptors);
+            let descriptors = descriptors.unwrap_or_default();
+            agent::del(key, started, PATIENCE, &descriptors).map(|()| String::new())
+        }
         (Command::Gc, _) => {
             let valid = conf.valid;
             ask(Verb::Gc { valid }, started, PATIENCE, None).and_then(plain)
@@ -121,6 +127,7 @@ fn add(
         uid: environment.args.uid.clone(),
         netns: sandbox.path().to_owned(),
         mtu: conf.mtu,
+        host_stack: conf.host_stack.clone(),
         runtime: conf.runtime.clone(),
     };
     let reply = ask(verb, started, ADD_PATIENCE, Some(&sandbox))?;

@@ -3,11 +3,12 @@
 //! a pod by its address to the pod's veth.
 //!
 //! What a pod has inside is in `netplan/inside.rs`, what a trunk pod has beside on the node in
-//! `netplan/trunk.rs`. Names, priorities and the next hop are what
+//! `netplan/trunk.rs`, and what a pod with ENIs wholly its own has in `netplan/own.rs`. Names, priorities and the next hop are what
 //! other software on a node looks for. Must never know netlink.
 
 mod inside;
 mod ipvlan;
+mod own;
 mod trunk;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -23,8 +24,11 @@ use model::{
 };
 use sha1::{Digest, Sha1};
 
-pub use self::ipvlan::{ipvlan_eni, ipvlan_pod, ipvlan_sysctls, slave_name};
-pub use self::trunk::{LocalTraffic, trunk_net};
+pub use self::{
+    ipvlan::{ipvlan_eni, ipvlan_pod, ipvlan_sysctls, slave_name},
+    own::{HOST_PEER, service_path},
+    trunk::{LocalTraffic, trunk_net},
+};
 use crate::ledger::{Attachment, EniEntry, Wire};
 
 /// Where a pod sends everything: an address that lies on its own link and is nobody's.
@@ -91,7 +95,10 @@ fn pair(attachment: &Attachment, wire: &Wire<'_>) -> VethPair {
     VethPair {
         host: wire.host_link.clone(),
         host_mac: end_mac(&key, "node"),
-        pod: key.interface.clone(),
+        pod: match attachment.is_whole() {
+            true => own::host_peer(),
+            false => key.interface.clone(),
+        },
         pod_mac: end_mac(&key, "pod"),
         mtu: attachment.mtu,
         group: 0,
@@ -101,13 +108,17 @@ fn pair(attachment: &Attachment, wire: &Wire<'_>) -> VethPair {
 /// What an attachment needs, with `eni_link` as the link its packets leave by: the trunk's for a trunk
 /// pod. Without it (the ENI is gone) the plan still names everything that must be removed.
 pub fn pod_net(attachment: &Attachment, eni_link: Option<&Link>) -> PodNet {
-    let mut net = PodNet::new(pair(attachment, &attachment.first()));
+    let first = pair(attachment, &attachment.first());
+    if attachment.is_whole() {
+        return own::plan(attachment, first);
+    }
+    let mut net = PodNet::new(first);
     let further = attachment.wires().skip(1);
     net.further = further.map(|wire| pair(attachment, &wire)).collect();
     let pairs: Vec<_> = net.pairs().cloned().collect();
     for ((wire, pair), place) in attachment.wires().zip(&pairs).zip(1..) {
         let table = (pairs.len() > 1).then_some(POD_TABLE_BASE + place);
-        inside::plan(&mut net, &wire, pair, table);
+        inside::on_pair(&mut net, &wire, pair, table);
         let addresses = wire.addresses.iter().map(|(_, address)| *address);
         for address in addresses {
             let own = host_net(address);
@@ -203,7 +214,8 @@ pub fn sysctls(
             let path = link.map(|link| format!("net/ipv4/conf/{}/rp_filter", link.name));
             list.extend(path.map(|path| node(path, check)));
         }
-        let links = attachment.wires().map(|wire| wire.host_link);
+        let net = pod_net(attachment, None);
+        let links = net.pairs().map(|pair| &pair.host);
         list.extend(links.map(|link| node(format!("net/ipv4/conf/{link}/rp_filter"), "1")));
     }
     if has(Family::V6) {
@@ -220,7 +232,7 @@ pub fn sysctls(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Further, Member};
+    use crate::ledger::{Further, Member, Reach};
     use model::{ContainerId, DualStack, EniId, Timestamp};
 
     pub(super) fn attachment(container: &str) -> Attachment {
@@ -253,7 +265,7 @@ mod tests {
         let mut attachment = attachment(container);
         attachment.member = Some(Box::new(Member {
             eni: EniId::new("eni-m").unwrap(),
-            vlan: 101,
+            reach: Reach::Vlan(101),
             subnet: DualStack::default(),
             default_route: true,
             routes: Vec::new(),
@@ -315,7 +327,7 @@ mod tests {
     fn several_interfaces_answer_where_they_were_asked_and_one_is_the_way_out() {
         let mut attachment = member("c1", LocalTraffic::Strict);
         let mut second = (**attachment.member.as_ref().unwrap()).clone();
-        (second.vlan, second.default_route) = (102, false);
+        (second.reach, second.default_route) = (Reach::Vlan(102), false);
         second.routes = vec!["10.9.0.0/16".parse().unwrap()];
         let interface = InterfaceName::new("eth1").unwrap();
         attachment.further = vec![Further {

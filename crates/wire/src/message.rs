@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use ipnet::IpNet;
 use model::{AttachmentKey, PodKey, PodUid, Timestamp, net::Sysctl};
 use serde::{Deserialize, Serialize};
 
@@ -45,11 +46,15 @@ pub enum Verb {
         netns: String,
         /// MTU the configuration asks for.
         mtu: Option<u32>,
+        /// Networks that a pod with an ENI wholly its own reaches by the node.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        host_stack: Vec<IpNet>,
         /// What the runtime asks for this pod.
         #[serde(default)]
         runtime: RuntimeConfig,
     },
-    /// Detach it.
+    /// Detach it. The same two descriptors come with it when the namespace is still there: a pod may have a
+    /// device of the node.
     Del {
         /// Sandbox and interface.
         key: AttachmentKey,

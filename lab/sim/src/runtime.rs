@@ -280,6 +280,7 @@ impl World {
         );
         let request = AddRequest {
             trunk: false,
+            host_stack: Vec::new(),
             netns: format!("/run/netns/{}", key.container),
             key,
             pod: pod_key(named),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use engine::node::{Api, Reclaim};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use model::{SecurityGroupId, VSwitchId, ZoneId};
 use serde_json::{Map, Value};
 
@@ -194,6 +194,19 @@ impl<'a> Keys<'a> {
             ));
         }
         Ok(groups)
+    }
+
+    /// `service_cidr`: networks with commas between them.
+    pub(super) fn services(&self) -> Result<Vec<IpNet>, SettingsError> {
+        let key = "service_cidr";
+        let text = self.text(key)?.unwrap_or_default();
+        let all = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+        let expected = "networks with commas between them, such as \"10.96.0.0/16\"";
+        all.map(|one| match one.parse::<IpNet>() {
+            Ok(net) => Ok(net.trunc()),
+            Err(_) => Err(wrong(key, &Value::from(text), expected)),
+        })
+        .collect()
     }
 
     /// `idle_ip_reclaim_*`; nothing without `idle_ip_reclaim_after`.

@@ -6,7 +6,7 @@ use super::*;
 
 const GOOD: &str = r#"{"version":"1","vswitches":{"cn-hangzhou-i":["vsw-1","vsw-2"]},
     "security_group":"sg-1","security_groups":["sg-1","sg-2"],"min_pool_size":2,"max_pool_size":5,
-    "ip_cooldown":"1m30s","eni_tags":{"team":"x"},"enable_eni_trunking":true}"#;
+    "ip_cooldown":"1m30s","service_cidr":"10.96.0.0/16, fd96::/112","eni_tags":{"team":"x"},"enable_eni_trunking":true}"#;
 
 #[test]
 fn the_keys_of_today_are_read() {
@@ -15,6 +15,8 @@ fn the_keys_of_today_are_read() {
     assert_eq!((settings.idle_min, settings.idle_max), (2, 5));
     assert_eq!(settings.cooldown, Duration::from_secs(90));
     assert_eq!(settings.policy.trunk, Some(LocalTraffic::Strict));
+    let services = ["10.96.0.0/16", "fd96::/112"].map(|net| net.parse().unwrap());
+    assert_eq!(settings.policy.services, services);
     assert_eq!(settings.ignored, []);
 }
 
@@ -50,6 +52,10 @@ fn a_wrong_value_is_named_with_its_key() {
             "max_pool_size",
         ),
         (r#"{"security_group":"sg-1","ip_stack":"dual"}"#, "ip_stack"),
+        (
+            r#"{"security_group":"sg-1","service_cidr":"10.96.0.0"}"#,
+            "service_cidr",
+        ),
         (
             r#"{"security_group":"sg-1","trunk_local_traffic":"loose"}"#,
             "trunk_local_traffic",

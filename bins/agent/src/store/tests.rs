@@ -6,7 +6,10 @@ mod faults;
 use std::{fs, path::Path};
 
 use engine::{
-    ledger::{AddressEntry, AddressState, EniEntry, EniStage, Further, Intent, IntentCall, Member},
+    ledger::{
+        AddressEntry, AddressState, EniEntry, EniStage, Further, Intent, IntentCall, Lent, Member,
+        Reach,
+    },
     netplan::LocalTraffic,
 };
 use faults::{Dice, FaultyDisk, Trouble};
@@ -245,7 +248,7 @@ fn the_rows_of_the_first_release_are_read() {
 
 /// An older release would keep the first interface and forget the others.
 #[test]
-fn the_format_rises_with_the_first_row_of_several_interfaces() {
+fn the_format_rises_with_the_first_row_that_an_older_release_misreads() {
     let golden = include_str!("tests/format-1.jsonl");
     let rows = golden.lines().filter_map(|line| line.split_once('\t'));
     let mut rows = rows.filter_map(|(_, row)| match serde_json::from_str(row) {
@@ -260,13 +263,24 @@ fn the_format_rises_with_the_first_row_of_several_interfaces() {
         addresses: DualStack::default(),
         member: Member {
             eni: eni(1),
-            vlan: 1,
+            reach: Reach::Vlan(1),
             subnet: DualStack::default(),
             default_route: false,
             routes: Vec::new(),
             local: LocalTraffic::Strict,
         },
     }];
+    let mut whole = one.clone();
+    whole.member = Some(Box::new(several.further[0].member.clone()));
+    whole.members_mut().for_each(|member| {
+        member.reach = Reach::Device(Lent {
+            mac: Mac([3; 6]),
+            home: InterfaceName::new("eth2").unwrap(),
+            up: true,
+            gateway: DualStack::default(),
+            by_host: Vec::new(),
+        });
+    });
     let directory = tempfile::tempdir().unwrap();
     let (mut store, ..) = open(directory.path()).unwrap();
     let ledger = Ledger::default();
@@ -274,14 +288,16 @@ fn the_format_rises_with_the_first_row_of_several_interfaces() {
         let read = store.file.as_ref().unwrap().begin_read().unwrap();
         fact(&read, FORMAT_ROW).unwrap()
     };
-    for (row, wanted) in [(&one, 1_u64), (&several, 2), (&one, 2)] {
+    for (row, wanted) in [(&one, 1_u64), (&several, 2), (&one, 2), (&whole, 3)] {
         let change = Change::Put(Entry::Attachment(row.clone()));
         store.write(&[change], &ledger).unwrap();
         assert_eq!(format(&store), Some(wanted.to_be_bytes().to_vec()));
     }
     drop(store);
-    let (store, ..) = open(directory.path()).unwrap();
-    assert_eq!(store.format, 2);
+    let (store, contents, _) = open(directory.path()).unwrap();
+    assert_eq!(store.format, 3);
+    let found = contents.ledger.attachment(&whole.key);
+    assert_eq!(found, Some(&whole));
 }
 
 #[test]

@@ -105,11 +105,6 @@ impl Expressions {
             .equals(&bit.to_ne_bytes())
     }
 
-    /// Gives its connection an address of the node as source, one of the link it leaves by if that has one.
-    pub(crate) fn masquerade(self) -> Self {
-        self.step("masq", |_| {})
-    }
-
     /// Goes on if the packet goes this way of a connection that is tracked.
     pub(crate) fn goes(self, direction: Direction) -> Self {
         self.conntrack(NFTA_CT_DREG, NFT_CT_DIRECTION)
@@ -175,7 +170,7 @@ impl Expressions {
         .compares(operation, &network)
     }
 
-    /// Gives the packet's connection the address of the link it leaves by.
+    /// Gives the packet's connection an address of the node as source, of the link it leaves by if that has one.
     pub(crate) fn masquerade(self) -> Self {
         self.step("masq", |out| {
             push_number(out, NFTA_MASQ_FLAGS, RANDOM_FULLY)

@@ -118,7 +118,7 @@ pub struct Attachment {
     pub netns: String,
     /// The addresses of its interface.
     pub addresses: DualStack<IpAddr>,
-    /// The ENI its packets leave by; the trunk for a trunk pod.
+    /// The ENI its packets leave by: the trunk for a trunk pod, its own for a pod that has it whole.
     pub eni: EniId,
     /// Name of the veth end on the node.
     pub host_link: InterfaceName,
@@ -198,6 +198,11 @@ impl Attachment {
         self.member.as_deref_mut().into_iter().chain(further)
     }
 
+    /// Whether it has ENIs wholly its own, whose packets pass the node only on their way to a Service.
+    pub fn is_whole(&self) -> bool {
+        self.member.as_ref().is_some_and(|it| it.device().is_some())
+    }
+
     /// The addresses of all its interfaces.
     pub fn every_address(&self) -> impl Iterator<Item = IpAddr> {
         self.wires()
@@ -210,13 +215,14 @@ impl Attachment {
     }
 }
 
-/// The ENI of a trunk pod, as it was when the pod was attached: a restart needs nobody to know it.
+/// An ENI of a pod's own, as it was when the pod was attached: a restart needs nobody to know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Its id.
     pub eni: EniId,
-    /// Its VLAN on the trunk.
-    pub vlan: u16,
+    /// How it reaches the pod.
+    #[serde(flatten)]
+    pub reach: Reach,
     /// The blocks of its vSwitch.
     pub subnet: DualStack<IpNet>,
     /// Whether the pod's default route goes by its interface.
@@ -228,6 +234,50 @@ pub struct Member {
     /// Which way packets between the pod and others of its node take.
     #[serde(default)]
     pub local: LocalTraffic,
+}
+
+impl Member {
+    /// Its VLAN on the trunk, if it is a member of one.
+    pub fn vlan(&self) -> Option<u16> {
+        match self.reach {
+            Reach::Vlan(vlan) => Some(vlan),
+            Reach::Device(_) => None,
+        }
+    }
+
+    /// Its device, if the pod has that.
+    pub fn device(&self) -> Option<&Lent> {
+        match &self.reach {
+            Reach::Vlan(_) => None,
+            Reach::Device(lent) => Some(lent),
+        }
+    }
+}
+
+/// How an ENI of a pod's own reaches the pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// As a member of the trunk, under this VLAN.
+    Vlan(u16),
+    /// As a device in the pod.
+    Device(Lent),
+}
+
+/// The device of an ENI while a pod has it, and what the pod needs to use it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lent {
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its name on the node when the pod came.
+    pub home: InterfaceName,
+    /// Whether it was up then.
+    pub up: bool,
+    /// Its vSwitch's gateways.
+    pub gateway: DualStack<IpAddr>,
+    /// What the pod reaches by the node and not by the ENI: Services, programs of the node, and the
+    /// node itself.
+    pub by_host: Vec<IpNet>,
 }
 
 /// A row that does not say so is of a release whose trunk pods had one interface.

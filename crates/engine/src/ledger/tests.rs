@@ -79,7 +79,7 @@ fn trunk_pod(container: &str, address: &str) -> Change {
         sticky: false,
         member: Some(Box::new(Member {
             eni: EniId::new("eni-m").unwrap(),
-            vlan: 7,
+            reach: Reach::Vlan(7),
             subnet: DualStack::default(),
             default_route: true,
             routes: Vec::new(),

@@ -3,6 +3,8 @@
 //!
 //! Must never know what is on the node.
 
+use std::net::IpAddr;
+
 use model::{
     Family,
     family::host_net,
@@ -17,7 +19,23 @@ use crate::ledger::Wire;
 /// Adds what `wire`, whose ends are `pair`, needs in the pod. `table` is its own there, if the pod has
 /// several interfaces. Every route has the next hop on the pair, also one of the member's vSwitch:
 /// whoever is asked for the vSwitch's gateway on a veth is not there to answer.
-pub(super) fn plan(net: &mut PodNet, wire: &Wire<'_>, pair: &VethPair, table: Option<u32>) {
+pub(super) fn on_pair(net: &mut PodNet, wire: &Wire<'_>, pair: &VethPair, table: Option<u32>) {
+    let families = wire.addresses.iter().map(|(family, _)| family);
+    net.pod_neighbours.extend(families.map(|family| Neighbour {
+        address: next_hop(family),
+        mac: pair.host_mac,
+        link: wire.interface.clone(),
+    }));
+    plan(net, wire, |family| Some(next_hop(family)), table);
+}
+
+/// Adds the addresses of `wire`, and its routes by `gateway`.
+pub(super) fn plan(
+    net: &mut PodNet,
+    wire: &Wire<'_>,
+    gateway: impl Fn(Family) -> Option<IpAddr>,
+    table: Option<u32>,
+) {
     let link = wire.interface;
     for (family, address) in wire.addresses.iter() {
         let own = host_net(*address);
@@ -25,15 +43,10 @@ pub(super) fn plan(net: &mut PodNet, wire: &Wire<'_>, pair: &VethPair, table: Op
             address: own,
             link: link.clone(),
         });
-        net.pod_neighbours.push(Neighbour {
-            address: next_hop(family),
-            mac: pair.host_mac,
-            link: link.clone(),
-        });
         let route = |table, destination| Route {
             table,
             destination,
-            gateway: Some(next_hop(family)),
+            gateway: gateway(family),
             link: link.clone(),
             onlink: true,
         };

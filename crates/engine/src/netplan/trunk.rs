@@ -40,12 +40,12 @@ pub(super) fn plan(
     address: IpAddr,
     trunk: Option<&Link>,
 ) {
-    net.tags.push(Tag {
-        vlan: member.vlan,
+    net.tags.extend(member.vlan().map(|vlan| Tag {
+        vlan,
         address,
         link: pair.host.clone(),
         link_mac: pair.host_mac,
-    });
+    }));
     let own = host_net(address);
     match member.local {
         LocalTraffic::Strict => net.host_rules.extend(strict_rules(&pair.host, own, trunk)),

@@ -8,11 +8,14 @@ use std::{collections::BTreeSet, net::IpAddr};
 use ipnet::IpNet;
 use model::{
     DualStack, Family, InterfaceName,
-    podeni::{Allocation, PodEni},
-    podnetworking::EniAttachment,
+    podeni::{Allocation, OwnedEni, PodEni},
 };
 
-use crate::{ledger::Member, netplan::LocalTraffic};
+use super::own::is_whole;
+use crate::{
+    ledger::{Lent, Member, Reach},
+    netplan::{HOST_PEER, LocalTraffic},
+};
 
 /// One interface of a pod, and the ENI it gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,18 +25,26 @@ pub(super) struct Granted {
     pub(super) member: Member,
 }
 
+/// What the node adds to a record.
+pub(super) struct Terms<'a> {
+    pub(super) local: LocalTraffic,
+    /// The device of an ENI, or what is missing as the end of a sentence about the record.
+    pub(super) lend: &'a dyn Fn(&OwnedEni) -> Result<Lent, String>,
+}
+
 /// All interfaces of a pod whose record says Bind: the one the runtime asked for, and those beside it in
 /// the record's order. Else what is wrong with the record, as the end of a sentence about it.
 pub(super) fn allot(
     record: &PodEni,
     asked: &InterfaceName,
-    local: LocalTraffic,
+    terms: &Terms<'_>,
 ) -> Result<(Granted, Vec<Granted>), String> {
     let mut all = Vec::with_capacity(record.allocations.len());
     for allocation in &record.allocations {
-        all.push(grant(record, allocation, local)?);
+        all.push(grant(record, allocation, terms)?);
     }
     once_each(&all)?;
+    one_sort(&all)?;
     let Some(first) = all.iter().position(|one| one.interface == *asked) else {
         let names: Vec<_> = all.iter().map(|one| one.interface.as_str()).collect();
         return Err(match names.as_slice() {
@@ -49,22 +60,33 @@ pub(super) fn allot(
     Ok((first, all))
 }
 
-fn grant(record: &PodEni, from: &Allocation, local: LocalTraffic) -> Result<Granted, String> {
+fn grant(record: &PodEni, from: &Allocation, terms: &Terms<'_>) -> Result<Granted, String> {
     let name = &from.interface;
-    if from.attachment == EniAttachment::Own {
-        return Err(format!(
-            "gives {name} an ENI that is no member of a trunk, and this release serves members only"
-        ));
-    }
     let Some(eni) = &from.eni else {
         return Err(format!("names no ENI for {name}"));
     };
-    let vlan = record.attached.get(&eni.id).and_then(|it| it.vlan);
-    let Some(vlan) = vlan else {
-        return Err(format!(
-            "names no VLAN of the trunk for {} of {name}",
-            eni.id
-        ));
+    let attached = record.attached.get(&eni.id);
+    let reach = match attached.and_then(|it| it.vlan) {
+        None if attached.is_some() && is_whole(record, from) => Reach::Device((terms.lend)(eni)?),
+        Some(vlan) if !is_whole(record, from) => Reach::Vlan(vlan),
+        Some(_) => {
+            return Err(format!(
+                "names a VLAN for {} of {name}, which is its own",
+                eni.id
+            ));
+        }
+        None if is_whole(record, from) => {
+            return Err(format!(
+                "does not say that {} of {name} is attached",
+                eni.id
+            ));
+        }
+        None => {
+            return Err(format!(
+                "names no VLAN of the trunk for {} of {name}",
+                eni.id
+            ));
+        }
     };
     if from.addresses.is_empty() {
         return Err(format!("names no address for {name}"));
@@ -82,12 +104,12 @@ fn grant(record: &PodEni, from: &Allocation, local: LocalTraffic) -> Result<Gran
         addresses: from.addresses,
         member: Member {
             eni: eni.id.clone(),
-            vlan,
+            reach,
             subnet: from.blocks,
             default_route: from.default_route,
             // As the kernel has it: 10.9.1.0/16 and 10.9.0.0/16 are one destination.
             routes: from.routes.iter().map(IpNet::trunc).collect(),
-            local,
+            local: terms.local,
         },
     })
 }
@@ -110,6 +132,24 @@ fn once_each(all: &[Granted]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// All ENIs are members of the trunk, or none: what the two sorts need on the node excludes the other.
+fn one_sort(all: &[Granted]) -> Result<(), String> {
+    let (members, whole): (Vec<&Granted>, Vec<_>) =
+        all.iter().partition(|one| one.member.vlan().is_some());
+    if let (Some(member), Some(whole)) = (members.first(), whole.first()) {
+        return Err(format!(
+            "gives {} a member of the trunk and {} a whole ENI; all must be of one sort",
+            member.interface, whole.interface
+        ));
+    }
+    match whole.iter().any(|one| one.interface.as_str() == HOST_PEER) {
+        true => Err(format!(
+            "names an interface {HOST_PEER}, which is the pod's way to the node"
+        )),
+        false => Ok(()),
+    }
 }
 
 /// A destination is reached by one interface; the default route is one to everything.

@@ -100,8 +100,8 @@ impl Node {
             let message = format!("{} belongs to pod {}", request.key, standing.pod);
             return self.fail(number, FailureKind::TryLater, message);
         }
-        if self.link_index(&request.key).is_none() {
-            return self.fail(number, FailureKind::TryLater, no_link(standing));
+        if let Some(lack) = self.no_link(standing) {
+            return self.fail(number, FailureKind::TryLater, lack);
         }
         self.apply(number, standing, false);
     }
@@ -188,7 +188,7 @@ impl Node {
                 let Granted {
                     addresses, member, ..
                 } = bound.first.clone();
-                (addresses, bound.trunk.clone(), Some(Box::new(member)))
+                (addresses, bound.by.clone(), Some(Box::new(member)))
             }
         };
         Ok(Attachment {
@@ -288,6 +288,13 @@ impl Node {
         self.eni_link(&attachment.eni).map(|link| link.index)
     }
 
+    /// Why a standing attachment cannot be set up, if so: its plan would lead to no table of an ENI. A pod
+    /// with a whole ENI needs none.
+    pub(super) fn no_link(&self, standing: &Attachment) -> Option<String> {
+        let missing = !standing.is_whole() && self.eni_link(&standing.eni).is_none();
+        missing.then(|| format!("the link of {} is not on the node", standing.eni))
+    }
+
     pub(super) fn attached(&mut self, request: RequestNumber, key: &AttachmentKey, fresh: bool) {
         let Some(attachment) = self.ledger.attachment(key).cloned() else {
             return self.fail(
@@ -349,9 +356,4 @@ impl Node {
             .map(|(_, add)| add.deadline)
             .chain(removals)
     }
-}
-
-/// Why a standing attachment cannot be set up: its plan would lead to no table of an ENI.
-pub(super) fn no_link(standing: &Attachment) -> String {
-    format!("the link of {} is not on the node", standing.eni)
 }

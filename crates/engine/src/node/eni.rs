@@ -221,6 +221,7 @@ impl Node {
                 self.links_wanted.again(now.after(wait), looks);
             }
         }
+        self.look_again_for_devices(now, looks);
     }
 
     pub(super) fn put_off(&mut self, now: Timestamp, id: &EniId, backoff: Backoff) {

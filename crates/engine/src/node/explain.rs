@@ -82,7 +82,7 @@ impl Node {
             let lack = self.waits_for(add, now);
             let left = add.deadline.since(now).as_secs();
             let next = match add.trunk {
-                true => "it goes on as soon as its PodENI is bound to this node's trunk".into(),
+                true => "it goes on as soon as its PodENI is bound to this node".into(),
                 false => self.next_step(now),
             };
             told.missing = Some(match add.trunk {
@@ -207,7 +207,10 @@ fn interface(wire: Wire<'_>) -> String {
     let addresses = Vec::from_iter(addresses).join(", ");
     let mut text = format!("{}: {addresses}", wire.interface);
     if let Some(member) = wire.member {
-        text.push_str(&format!(" on {}, VLAN {}", member.eni, member.vlan));
+        text.push_str(&match member.vlan() {
+            Some(vlan) => format!(" on {}, VLAN {vlan}", member.eni),
+            None => format!(" on {}, all of it", member.eni),
+        });
         if member.default_route {
             text.push_str(", default route");
         }

@@ -133,6 +133,7 @@ impl Node {
         self.interfaces.answered();
         for interface in &interfaces {
             self.learn(now, interface);
+            self.learn_gateway(interface);
         }
         if self.metadata_lacks_something() {
             let wait = self.wait(Backoff::APPEAR, looks);
@@ -183,6 +184,7 @@ impl Node {
                 let fresh = |entry: &AddressEntry| entry.state == AddressState::Fresh;
                 eni.gateway.is_empty() || self.ledger.addresses_of(&eni.id).any(fresh)
             })
+            || self.lacks_gateway()
     }
 
     pub(super) fn inventory_done(
@@ -196,6 +198,7 @@ impl Node {
             Ok(CloudAnswer::Enis(enis)) if self.has_primary(&enis) => {
                 self.inventory.answered();
                 self.trunk.looked();
+                self.see_own_addresses(&enis);
                 let complete = self.reconcile(now, sent, &enis);
                 let wait = if complete {
                     INVENTORY_PERIOD
@@ -252,9 +255,9 @@ impl Node {
             .tags
             .iter()
             .all(|(key, value)| eni.tags.get(key) == Some(value));
-        // A member is a trunk pod's: its life is the control plane's business.
+        // A member, and whatever a record names, is a pod's: its life is the control plane's business.
         let kind = matches!(eni.kind, EniKind::Secondary | EniKind::Trunk);
-        kind && tagged && self.config.policy.allows(eni)
+        kind && !self.members.name(&eni.id) && tagged && self.config.policy.allows(eni)
     }
 
     /// Takes an ENI of ours into the ledger: left over from a ledger that was lost.

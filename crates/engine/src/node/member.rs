@@ -1,5 +1,5 @@
-//! Trunk pods: an ADD waits until the control plane has bound an ENI for the pod to this node's trunk,
-//! and never takes an address of the pool.
+//! Pods with ENIs of their own: an ADD waits until the control plane has bound an ENI for the pod to this
+//! node, to its trunk or (`own.rs`) as a whole, and never takes an address of the pool.
 //!
 //! What a PodENI says is believed only for the UID, the instance and the trunk it names. Once attached,
 //! the pod's ENI and VLAN stand in the ledger, and nobody need be asked again. Must never make, attach or
@@ -16,12 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Node,
-    allot::{Granted, allot},
+    allot::{Granted, Terms, allot},
     attach::Work,
     message::{AddRequest, Notice},
+    own::{Whole, is_whole},
 };
 use crate::{
-    ledger::{Attachment, Change, EniEntry, Entry, Member},
+    ledger::{Attachment, Change, EniEntry, Entry, Member, Reach},
     netplan::{self, LocalTraffic},
 };
 
@@ -34,11 +35,25 @@ pub(super) struct Members {
     /// Pods that run without their network, and why; people were told.
     #[serde(with = "crate::pairs")]
     lost: BTreeMap<AttachmentKey, String>,
+    /// What is known for those that get a whole ENI.
+    #[serde(default)]
+    pub(super) whole: Whole,
 }
 
 impl Members {
     pub(super) fn forget(&mut self, key: &AttachmentKey) {
         self.lost.remove(key);
+    }
+
+    /// The record of a pod.
+    pub(super) fn record(&self, pod: &PodKey) -> Option<&PodEni> {
+        self.records.get(pod)
+    }
+
+    /// Whether a record names the ENI.
+    pub(super) fn name(&self, id: &EniId) -> bool {
+        let mut all = self.records.values().flat_map(|it| &it.allocations);
+        all.any(|one| one.eni.as_ref().is_some_and(|eni| eni.id == *id))
     }
 
     /// Why a pod that stands has no network, if it has none.
@@ -50,7 +65,8 @@ impl Members {
 /// What a PodENI gives a pod on this node.
 #[derive(Debug, Clone)]
 pub(super) struct Bound {
-    pub(super) trunk: EniId,
+    /// The ENI its packets leave by.
+    pub(super) by: EniId,
     /// The interface the runtime asked for.
     pub(super) first: Granted,
     pub(super) further: Vec<Granted>,
@@ -63,6 +79,7 @@ impl Node {
             Some(record) => self.members.records.insert(pod.clone(), record),
             None => self.members.records.remove(&pod),
         };
+        self.forget_gateways();
         self.clear_the_way(now, &pod);
         let attached = self.ledger.attachments().filter(|it| it.pod == pod);
         for attachment in attached.cloned().collect::<Vec<_>>() {
@@ -72,11 +89,22 @@ impl Node {
 
     /// What `add` gets, or what it waits for, in one sentence.
     pub(super) fn member_for(&self, add: &AddRequest, now: Timestamp) -> Result<Bound, String> {
-        let trunk = self.ready_trunk(now)?;
         let pod = &add.pod;
-        let Some(record) = self.members.records.get(pod) else {
+        let record = self.members.records.get(pod);
+        let whole = |it: &PodEni| it.allocations.iter().all(|one| is_whole(it, one));
+        // Nobody knows what a pod without a record gets; where a trunk is wanted, it is that.
+        let needs_trunk = record.map_or(self.config.policy.trunk.is_some(), |it| !whole(it));
+        let trunk = match needs_trunk {
+            true => Some(self.ready_trunk(now)?),
+            false => None,
+        };
+        let Some(record) = record else {
+            let trunk = match needs_trunk {
+                true => "",
+                false => ", and the node has no trunk ENI: eni_conf key enable_eni_trunking is off",
+            };
             return Err(format!(
-                "the control plane has not made a PodENI for {pod} on this node yet"
+                "the control plane has not made a PodENI for {pod} on this node yet{trunk}"
             ));
         };
         let says = |what: &str| match record.message.as_str() {
@@ -92,7 +120,7 @@ impl Node {
         if record.phase != Phase::Bind {
             return Err(says(phase(record.phase)));
         }
-        let bound = self.bound(&trunk, record, add)?;
+        let bound = self.bound(trunk, record, add)?;
         for granted in std::iter::once(&bound.first).chain(&bound.further) {
             for (_, address) in granted.addresses.iter() {
                 self.nobodys(*address)?;
@@ -120,7 +148,12 @@ impl Node {
     }
 
     /// What a record that says Bind binds here.
-    fn bound(&self, trunk: &EniId, record: &PodEni, add: &AddRequest) -> Result<Bound, String> {
+    fn bound(
+        &self,
+        trunk: Option<EniId>,
+        record: &PodEni,
+        add: &AddRequest,
+    ) -> Result<Bound, String> {
         let (pod, interface) = (&record.key, &add.key.interface);
         if record.instance.as_ref() != Some(&self.config.instance) {
             let other = shown(record.instance.as_ref());
@@ -129,17 +162,23 @@ impl Node {
                 self.config.instance
             ));
         }
-        if record.trunk.as_ref() != Some(trunk) {
+        if let Some(trunk) = trunk
+            .as_ref()
+            .filter(|it| record.trunk.as_ref() != Some(it))
+        {
             let other = shown(record.trunk.as_ref());
             return Err(format!(
                 "PodENI {pod} is bound to trunk {other}, and this node's is {trunk}"
             ));
         }
-        let local = self.config.policy.trunk.unwrap_or_default();
+        let terms = Terms {
+            local: self.config.policy.trunk.unwrap_or_default(),
+            lend: &|eni| self.lend(eni, add),
+        };
         let (first, further) =
-            allot(record, interface, local).map_err(|wrong| format!("PodENI {pod} {wrong}"))?;
+            allot(record, interface, &terms).map_err(|wrong| format!("PodENI {pod} {wrong}"))?;
         Ok(Bound {
-            trunk: trunk.clone(),
+            by: trunk.unwrap_or_else(|| first.member.eni.clone()),
             first,
             further,
         })
@@ -231,19 +270,22 @@ impl Node {
             Err(what) => return (now, Some(cut_off(what))),
         };
         let here = record.instance.as_ref() == Some(&self.config.instance)
-            && record.trunk.as_ref() == Some(&attachment.eni);
-        let vlan = |known: &Member, addresses: &DualStack<IpAddr>| {
+            && (attachment.is_whole() || record.trunk.as_ref() == Some(&attachment.eni));
+        let reach = |known: &Member, addresses: &DualStack<IpAddr>| {
             let mut all = record.allocations.iter().filter(|_| here);
             let same = all.any(|one| {
                 let eni = one.eni.as_ref().is_some_and(|eni| eni.id == known.eni);
                 eni && one.addresses == *addresses
             });
             let attached = record.attached.get(&known.eni).filter(|_| same);
-            attached.and_then(|it| it.vlan)
+            match (attached?, &known.reach) {
+                (_, Reach::Device(_)) => Some(known.reach.clone()),
+                (attached, Reach::Vlan(_)) => attached.vlan.map(Reach::Vlan),
+            }
         };
         let mut all_found = true;
-        let mut follow = |member: &mut Member, addresses| match vlan(member, addresses) {
-            Some(vlan) => member.vlan = vlan,
+        let mut follow = |member: &mut Member, addresses| match reach(member, addresses) {
+            Some(reach) => member.reach = reach,
             None => all_found = false,
         };
         if let Some(first) = now.member.as_deref_mut() {
@@ -303,8 +345,8 @@ impl Node {
         let Some(local) = self.config.policy.trunk else {
             return;
         };
-        let all = self.ledger.attachments().cloned().collect::<Vec<_>>();
-        for before in all {
+        let all = self.ledger.attachments().filter(|it| !it.is_whole());
+        for before in all.cloned().collect::<Vec<_>>() {
             let mut now = before.clone();
             now.members_mut().for_each(|member| member.local = local);
             if now != before {
@@ -324,7 +366,7 @@ impl Node {
         let mut members = BTreeMap::new();
         for it in self.carried_by(trunk) {
             for wire in it.wires() {
-                let vlan = wire.member.map_or(0, |member| member.vlan);
+                let vlan = wire.member.and_then(Member::vlan).unwrap_or_default();
                 let whose = match it.further.is_empty() {
                     true => format!("{} (VLAN {vlan})", it.pod),
                     false => format!("{} {} (VLAN {vlan})", it.pod, wire.interface),

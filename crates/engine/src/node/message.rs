@@ -84,9 +84,13 @@ pub struct AddRequest {
     /// Whether the pod's name comes back (a StatefulSet's pod), so that its address waits for it.
     #[serde(default)]
     pub sticky: bool,
-    /// Whether it is a trunk pod: an ENI of its own serves it, which its PodENI names, and never the pool.
+    /// Whether an ENI of its own serves it, which its PodENI names, and never the pool. (Usually one of
+    /// the node's trunk, hence the name.)
     #[serde(default)]
     pub trunk: bool,
+    /// Networks that a pod with a whole ENI reaches by the node (`host_stack_cidrs`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_stack: Vec<IpNet>,
 }
 
 /// An interface of the instance, as its metadata shows it.

@@ -20,6 +20,7 @@ mod inventory;
 mod member;
 mod message;
 mod outbox;
+mod own;
 mod plug;
 mod policy;
 mod prefix;
@@ -293,6 +294,7 @@ impl Node {
         self.serve_waiting(now);
         self.retry_removals(now);
         self.drive_enis(now);
+        self.drive_whole();
         self.plan_supply(now);
         self.drive_intents(now);
         self.drive_polls(now);

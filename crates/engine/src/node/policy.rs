@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use model::Eni;
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +101,9 @@ pub struct Policy {
     pub calls_of: BTreeMap<Api, u32>,
     /// The node has a trunk ENI, and its trunk pods reach each other this way.
     pub trunk: Option<LocalTraffic>,
+    /// Addresses of Services, which a pod with a whole ENI reaches by the node.
+    #[serde(default)]
+    pub services: Vec<IpNet>,
 }
 
 impl Default for Policy {
@@ -118,6 +122,7 @@ impl Default for Policy {
             calls_per_minute: CALLS_PER_MINUTE,
             calls_of: BTreeMap::new(),
             trunk: None,
+            services: Vec::new(),
         }
     }
 }

@@ -132,7 +132,11 @@ impl Node {
     /// How many ENIs there may be when one more is made. A trunk that is still to come has its place
     /// kept; until the cloud was asked once whether there is one, nothing else is made.
     pub(super) fn places_for_enis(&self, now: Timestamp, trunk: bool) -> u32 {
-        let most = self.config.enis_max;
+        let slots = self.config.limits.enis.saturating_sub(1);
+        let most = self
+            .config
+            .enis_max
+            .min(slots.saturating_sub(self.lent_enis()));
         let comes = self.trunk_wanted() && self.trunk_here().is_none();
         if trunk || !comes || self.trunk_refusal(now).is_some() {
             return most;

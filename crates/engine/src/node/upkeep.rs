@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Node,
-    attach::{Work, no_link},
+    attach::Work,
     message::{Action, FailureKind, Notice, Reply, RequestNumber},
 };
 
@@ -28,8 +28,7 @@ impl Node {
             let message = format!("another operation on {key} is under way");
             return self.fail(request, FailureKind::TryLater, message);
         }
-        if self.link_index(&key).is_none() {
-            let message = no_link(attachment);
+        if let Some(message) = self.no_link(attachment) {
             return self.fail(request, FailureKind::TryLater, message);
         }
         let net = Box::new(self.pod_net(attachment));

@@ -63,7 +63,7 @@ fn a_trunk_pod_gets_the_address_of_its_own_eni_and_the_pool_is_left_alone() {
     world.pass(1);
     let known = attachment(&world).unwrap();
     let member = known.member.unwrap();
-    assert_eq!((member.eni.as_str(), member.vlan), ("eni-m24", 124));
+    assert_eq!((member.eni.as_str(), member.vlan()), ("eni-m24", Some(124)));
     assert_eq!(world.addresses(POD), ["10.9.0.24".parse().unwrap()].into());
     let view = world.view();
     assert_eq!((view.trunk_waiting, view.idle, view.assigned), (0, idle, 0));
@@ -110,7 +110,7 @@ fn an_add_says_what_it_waits_for() {
         (|it| it.allocations[0].eni = None, "names no ENI for eth0"),
         (
             |it| it.allocations[0].attachment = EniAttachment::Own,
-            "gives eth0 an ENI that is no member of a trunk",
+            "names a VLAN for eni-m24 of eth0, which is its own",
         ),
         (
             |it| it.allocations[0].routes = vec!["fd00::/8".parse().unwrap()],
@@ -200,7 +200,7 @@ fn another_vlan_is_taken_up_and_what_cuts_a_pod_off_is_said_once() {
         let attached = record.attached.values_mut().next().unwrap();
         attached.vlan = Some(9);
     });
-    let vlan = |world: &World| attachment(world).unwrap().member.unwrap().vlan;
+    let vlan = |world: &World| attachment(world).unwrap().member.unwrap().vlan().unwrap();
     assert_eq!((vlan(&world), lost(&world).len()), (9, 0));
     assert_eq!(world.tags(), [9], "the trunk was set up anew");
     for phase in [Phase::Detaching, Phase::Unbind] {
@@ -260,7 +260,11 @@ fn a_pod_gets_all_its_interfaces_at_once_or_none() {
         .wires()
         .map(|wire| {
             let member = wire.member.unwrap();
-            (wire.interface.as_str(), member.vlan, member.default_route)
+            (
+                wire.interface.as_str(),
+                member.vlan().unwrap(),
+                member.default_route,
+            )
         })
         .collect();
     assert_eq!(wires, [("eth0", 124, true), ("eth1", 224, false)]);
@@ -297,7 +301,10 @@ fn one_lost_interface_of_two_is_said_and_the_other_follows_its_eni() {
         record.attached.get_mut(&eni.id).unwrap().vlan = Some(225);
     });
     let wires = attachment(&world).unwrap();
-    assert_eq!((wires.further[0].member.vlan, lost(&world).len()), (225, 0));
+    assert_eq!(
+        (wires.further[0].member.vlan().unwrap(), lost(&world).len()),
+        (225, 0)
+    );
     change(&mut world, |record| {
         record.allocations.remove(0);
         for attached in record.attached.values_mut() {
@@ -305,8 +312,8 @@ fn one_lost_interface_of_two_is_said_and_the_other_follows_its_eni() {
         }
     });
     let wires = attachment(&world).unwrap();
-    let first = wires.member.unwrap().vlan;
-    assert_eq!([first, wires.further[0].member.vlan], [125, 225]);
+    let first = wires.member.unwrap().vlan().unwrap();
+    assert_eq!([first, wires.further[0].member.vlan().unwrap()], [125, 225]);
     assert!(
         lost(&world)[0].contains("names another"),
         "{:?}",

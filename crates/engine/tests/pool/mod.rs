@@ -5,6 +5,7 @@ mod block;
 mod collect;
 mod exhaustion;
 mod member;
+mod own;
 mod prefix;
 mod shape;
 mod sticky;

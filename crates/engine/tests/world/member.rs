@@ -42,7 +42,7 @@ pub(crate) fn second(record: &mut PodEni) {
     record.allocations.push(second);
 }
 
-fn with_one(pod: u8, uid: PodUid, config: &Config, trunk: EniId) -> PodEni {
+pub(crate) fn with_one(pod: u8, uid: PodUid, config: &Config, trunk: EniId) -> PodEni {
     let eni = EniId::new(format!("eni-m{pod}")).unwrap();
     let address = Ipv4Addr::new(10, 9, 0, pod).into();
     PodEni {

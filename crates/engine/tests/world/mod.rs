@@ -270,7 +270,11 @@ impl World {
         self.records[&pod_key(pod)].clone()
     }
 
-    fn uid(&self, pod: u8) -> PodUid {
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn uid(&self, pod: u8) -> PodUid {
         let incarnation = self.pods.get(&pod).map_or(0, |state| state.incarnation);
         PodUid::new(format!("u{pod}-{incarnation}")).unwrap()
     }
@@ -304,6 +308,7 @@ impl World {
             mtu: None,
             sticky: (FIRST_STICKY..FIRST_TRUNK).contains(&pod),
             trunk: pod >= FIRST_TRUNK,
+            host_stack: vec!["169.254.20.10/32".parse().unwrap()],
         };
         self.inbox.push_back(Input::Add(number, Box::new(request)));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
 use model::{AttachmentKey, ContainerId, InterfaceName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,6 +32,8 @@ pub struct NetConf {
     pub name: String,
     /// MTU of pod links; zero or nothing means the node's default.
     pub mtu: Option<u32>,
+    /// Networks that a pod with an ENI wholly its own reaches by the node.
+    pub host_stack: Vec<IpNet>,
     /// What the runtime asks for this pod.
     pub runtime: RuntimeConfig,
     /// GC: the attachments in use.
@@ -78,6 +81,7 @@ impl NetConf {
             version,
             name: string(&document, "name")?.unwrap_or_default(),
             mtu: mtu(&document)?,
+            host_stack: host_stack(&document)?,
             runtime: runtime(&document)?,
             valid: valid(&document)?,
         })
@@ -112,6 +116,24 @@ fn mtu(document: &Value) -> Result<Option<u32>, Error> {
             format!("mtu is {number}; expected 0 or {MTU_MIN} to {MTU_MAX}"),
         )),
     }
+}
+
+fn host_stack(document: &Value) -> Result<Vec<IpNet>, Error> {
+    const KEY: &str = "host_stack_cidrs";
+    let list = match document.get(KEY) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(list)) => list,
+        Some(other) => return Err(undecodable(format!("{KEY} is {other}; expected a list"))),
+    };
+    let network =
+        |entry: &Value| -> Option<IpNet> { Some(entry.as_str()?.parse::<IpNet>().ok()?.trunc()) };
+    let wrong = |entry: &Value| {
+        let text = format!("{KEY} has {entry}; expected networks such as \"169.254.20.10/32\"");
+        Error::new(Code::InvalidConfig, text)
+    };
+    let all = list.iter();
+    all.map(|entry| network(entry).ok_or_else(|| wrong(entry)))
+        .collect()
 }
 
 fn runtime(document: &Value) -> Result<RuntimeConfig, Error> {
@@ -161,6 +183,7 @@ mod tests {
     #[test]
     fn a_configuration_is_read() {
         let text = r#"{"cniVersion":"1.0.0","name":"terway","type":"terway","mtu":8500,
+            "host_stack_cidrs":["169.254.20.10/32"],
             "runtimeConfig":{"bandwidth":{"ingressRate":8000000,"ingressBurst":1}},
             "cni.dev/valid-attachments":[{"containerID":"c1","ifname":"eth0"}]}"#;
         let conf = NetConf::parse(text.as_bytes()).unwrap();
@@ -173,7 +196,7 @@ mod tests {
 
     #[test]
     fn every_wrong_input_has_its_code() {
-        let cases: [(&str, u32); 11] = [
+        let cases: [(&str, u32); 12] = [
             ("", 6),
             ("{", 6),
             ("[]", 6),
@@ -183,6 +206,7 @@ mod tests {
             (r#"{"cniVersion":"9.9.9"}"#, 1),
             (r#"{"cniVersion":"1.0.0","mtu":"big"}"#, 6),
             (r#"{"cniVersion":"1.0.0","mtu":1}"#, 7),
+            (r#"{"cniVersion":"1.0.0","host_stack_cidrs":["10.0.0"]}"#, 7),
             (
                 r#"{"cniVersion":"1.1.0","cni.dev/valid-attachments":[{}]}"#,
                 6,
