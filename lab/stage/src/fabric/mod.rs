@@ -153,6 +153,16 @@ impl Fabric {
         self.call(move |vpc| vpc.unplug(&eni))
     }
 
+    /// Whether the ENI is plugged and its link is gone all the same: a veth dies with the namespace it is
+    /// in.
+    ///
+    /// # Errors
+    /// When the VPC's thread is gone.
+    pub fn is_cut(&self, eni: &str) -> Result<bool, FabricError> {
+        let eni = eni.to_owned();
+        self.call(move |vpc| Ok(vpc.is_cut(&eni)))
+    }
+
     /// Gives `address` to `eni`, plugged or not. To give it again changes nothing.
     ///
     /// # Errors

@@ -160,6 +160,13 @@ impl Vpc {
         Ok(())
     }
 
+    pub(super) fn is_cut(&self, eni: &str) -> bool {
+        match self.plugged.get(eni).map(|plugged| &plugged.wire) {
+            Some(Wire::Pair { near, .. }) => !self.links.exists(near),
+            Some(Wire::Trunk(_)) | None => false,
+        }
+    }
+
     pub(super) fn own(&mut self, address: IpAddr, eni: &str) -> Result<(), FabricError> {
         if let Some(owner) = self.owners.get(&address).filter(|owner| *owner != eni) {
             return Err(FabricError::Owned {

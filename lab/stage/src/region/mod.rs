@@ -56,6 +56,8 @@ use crate::{
 
 /// How long a link of an instance's primary ENI may take: `ip` runs twice, milliseconds each.
 const PLUG_MAX: Duration = Duration::from_secs(20);
+/// How often links are looked for that died: a kernel sends a device home within milliseconds.
+const MEND_PERIOD: Duration = Duration::from_millis(200);
 /// How long somebody who connected to the control socket may take to ask.
 const QUESTION_MAX: Duration = Duration::from_secs(5);
 
@@ -236,6 +238,7 @@ async fn open(dir: StateDir, args: &RegionArgs, tasks: &mut JoinSet<()>) -> Resu
     let openapi = services.serve_cloud(&cloud, tasks)?;
     let wiring = Arc::new(Wiring::new(fabric));
     tasks.spawn(carry_out(cloud.clone(), Arc::clone(&wiring)));
+    tasks.spawn(mend(Arc::clone(&wiring)));
     let (cluster, kubernetes) = match args.kubernetes.kubernetes {
         None => simulated(&dir, args, &services, tasks)?,
         Some(_) => {
@@ -296,6 +299,23 @@ async fn carry_out(cloud: Shared, wiring: Arc<Wiring>) {
         }
     };
     cloudsim::http::drive(cloud, apply).await;
+}
+
+/// Brings back the links of ENIs whose pods' namespaces ended.
+async fn mend(wiring: Arc<Wiring>) {
+    let mut complaint = String::new();
+    loop {
+        tokio::time::sleep(MEND_PERIOD).await;
+        let wiring = Arc::clone(&wiring);
+        let mended = tokio::task::spawn_blocking(move || wiring.mend()).await;
+        if let Err(error) = mended.unwrap_or_else(|error| Err(error.into())) {
+            let text = format!("{error:#}");
+            if text != complaint {
+                tracing::error!(error = text, "a link could not be brought back");
+                complaint = text;
+            }
+        }
+    }
 }
 
 /// Starts the nodes, and answers questions for ever.

@@ -23,6 +23,8 @@ const FAILURES_MAX: usize = 20;
 pub(super) struct Wiring {
     fabric: Fabric,
     state: Mutex<State>,
+    /// Held while a link is made or removed.
+    turn: Mutex<()>,
     /// Counts the orders carried out, to wait on.
     done: watch::Sender<u64>,
 }
@@ -40,6 +42,7 @@ pub(super) struct Link {
     instance: InstanceId,
     /// Its name on the node when it was plugged.
     pub(super) name: String,
+    port: Port,
 }
 
 impl Wiring {
@@ -47,6 +50,7 @@ impl Wiring {
         Self {
             fabric,
             state: Mutex::default(),
+            turn: Mutex::default(),
             done: watch::Sender::new(0),
         }
     }
@@ -93,6 +97,7 @@ impl Wiring {
 
     /// Carries out one order. Blocks for the length of a few `ip` commands.
     pub(super) fn apply(&self, effect: &Effect) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = self.try_apply(effect) {
             tracing::error!(
                 ?effect,
@@ -105,6 +110,25 @@ impl Wiring {
             }
         }
         self.done.send_modify(|done| *done += 1);
+    }
+
+    /// Plugs again what died with a pod's namespace and is still attached: a real device would have come
+    /// back to the node.
+    pub(super) fn mend(&self) -> Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        for (eni, link) in self.links() {
+            if !self.fabric.is_cut(eni.as_str())? {
+                continue;
+            }
+            // The node is gone, and its links with it.
+            let Ok(netns) = self.netns(&link.instance) else {
+                continue;
+            };
+            tracing::info!(%eni, link = link.name, "its namespace ended; it is back on its node");
+            self.fabric.unplug(eni.as_str())?;
+            self.fabric.plug(link.port, netns)?;
+        }
+        Ok(())
     }
 
     fn try_apply(&self, effect: &Effect) -> Result<()> {
@@ -126,9 +150,13 @@ impl Wiring {
                     source_dest_check: *source_dest_check,
                     groups: groups.clone(),
                 };
-                self.fabric.plug(port, netns)?;
+                self.fabric.plug(port.clone(), netns)?;
                 let instance = instance.clone();
-                let link = Link { instance, name };
+                let link = Link {
+                    instance,
+                    name,
+                    port,
+                };
                 self.lock().links.insert(eni.clone(), link);
                 Ok(())
             }

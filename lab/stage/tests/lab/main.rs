@@ -9,6 +9,7 @@
 mod disk;
 mod groups;
 mod handover;
+mod own;
 mod plugin;
 mod prefix;
 mod prerequisites;
