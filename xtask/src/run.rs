@@ -271,8 +271,10 @@ const NOT_HERE: [LeftOut; 1] = [(
 )];
 
 /// What of them is not for the guest.
-const NOT_IN_GUEST: [LeftOut; 6] = [
+const NOT_IN_GUEST: [LeftOut; 8] = [
     ("flows::", NO_TABLES),
+    ("masquerade::", NO_TABLES),
+    ("own_eni::services_and", NO_TABLES),
     ("return_path::", NO_TABLES),
     ("trunk::a_probe_of_the_node", NO_TABLES),
     ("trunk::what_came_in_by_the_nodes_own_eni", NO_TABLES),
