@@ -70,6 +70,11 @@ pub(crate) fn begin(
     );
     let same = |known: &Known| known.block.is_some() == (asker.mode == Mode::Vpc);
     let known = match contents.known.filter(same) {
+        Some(known) if known.block.is_some() => {
+            let block = runtime.block_on(facts::block_now(asker, known.primary_mac));
+            let block = block.or(known.block.clone());
+            Known { block, ..known }
+        }
         Some(known) => known,
         None => runtime.block_on(facts::discover(settings.as_ref(), asker)),
     };

@@ -36,6 +36,10 @@ pub(crate) const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// How often a failed attempt is repeated: a pod that waits for the first start loses this much.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// The longest such wait in mode VPC, where what lacks may be a permission of all nodes: a thousand of them ask 2,000
+/// times a minute then.
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+
 /// How often the file is looked at. kubelet brings a changed ConfigMap within a minute or so.
 const WATCH_PERIOD: Duration = Duration::from_secs(10);
 
@@ -169,6 +173,20 @@ pub(crate) async fn instance_now(metadata: &Metadata) -> Option<InstanceId> {
     }
 }
 
+/// The node's podCIDR as it is now, if the cluster says so at once: a node that was registered anew has another one,
+/// and the last may be a different node's.
+pub(crate) async fn block_now(asker: &Asker, primary: Mac) -> Option<PodBlock> {
+    let look = own::block(&asker.kube, &asker.node, &asker.metadata, primary);
+    match tokio::time::timeout(FIRST_LOOK, look).await {
+        Ok(Ok(block)) => Some(block),
+        Ok(Err(error)) => {
+            tracing::warn!(error = %chain(&error), "going on with the podCIDR that is known");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
 async fn look(settings: Option<&Settings>, asker: &Asker) -> Result<Known, FactsError> {
     let metadata = &asker.metadata;
     let facts = metadata.instance(Deadline::within(BUDGET)).await;
@@ -209,7 +227,7 @@ async fn limits(client: &Client, instance_type: &str) -> Result<InstanceLimits, 
 
 /// What the cloud says of this node, asked for until it answers.
 pub(crate) async fn discover(settings: Option<&Settings>, asker: &Asker) -> Known {
-    let mut complaint = String::new();
+    let (mut complaint, mut rest) = (String::new(), RETRY);
     loop {
         match look(settings, asker).await {
             Ok(known) => return known,
@@ -223,7 +241,11 @@ pub(crate) async fn discover(settings: Option<&Settings>, asker: &Asker) -> Know
                 }
             }
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(rest).await;
+        // A permission that a whole fleet lacks is asked for in calls that all nodes share.
+        if asker.mode == Mode::Vpc {
+            rest = (rest * 2).min(RETRY_LONGEST);
+        }
     }
 }
 

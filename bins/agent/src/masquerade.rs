@@ -22,13 +22,17 @@ impl Keeper {
     /// Keeps it for ever.
     pub(crate) fn run(self) {
         let (mut stood, mut complaint) = (false, String::new());
-        // What the file said last counts while it cannot be read.
-        let mut inside = Vec::new();
+        // What the file said last counts while it cannot be read; before it said anything, what the last agent left.
+        let mut inside: Option<Vec<IpNet>> = None;
         loop {
             if let Ok(settings) = Settings::load(&self.source, None) {
-                inside = settings.cluster_cidr.map(IpNet::V4).into_iter().collect();
+                inside = Some(settings.cluster_cidr.map(IpNet::V4).into_iter().collect());
             }
-            match look(&inside) {
+            let Some(inside) = &inside else {
+                thread::sleep(PERIOD);
+                continue;
+            };
+            match look(inside) {
                 Ok(made) => {
                     if made && stood {
                         tracing::warn!("masquerade made anew");

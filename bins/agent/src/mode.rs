@@ -22,18 +22,19 @@ impl Mode {
     /// When the ledger is one of the other mode, and what to do.
     pub(crate) fn suits(self, ledger: &Ledger, primary: Option<Mac>) -> anyhow::Result<()> {
         let own = |mac: Mac| primary == Some(mac);
-        let others = ledger.enis().filter(|eni| !own(eni.mac)).count();
+        let coming = ledger.intents().count();
+        let others = coming + ledger.enis().filter(|eni| !own(eni.mac)).count();
         let held = ledger
             .enis()
             .any(|eni| own(eni.mac) && ledger.holder_on(&eni.id).is_some());
         match self {
             Self::Vpc if others > 0 => bail!(
-                "--daemon-mode is VPC, but this node has {others} ENIs of mode ENIMultiIP: a node keeps its mode; \
+                "--daemon-mode is VPC, but this node has or awaits {others} ENIs of mode ENIMultiIP: a node keeps its mode; \
                  go back, or drain the node and replace its instance"
             ),
             Self::EniMultiIp if held => bail!(
                 "--daemon-mode is ENIMultiIP, but pods of this node have addresses of its podCIDR (mode VPC): \
-                 go back, or drain the node first"
+                 go back, drain the node in that mode, and then change it"
             ),
             _ => Ok(()),
         }

@@ -11,6 +11,7 @@ use cloud::{Answer as CloudAnswer, Client, CloudError, Deadline, ecs, vpc};
 use engine::{
     cluster::Listed,
     podeni::{Answer, Call, CreateEni, Fault, NewEni, SeenEni},
+    route,
 };
 use model::{
     DualStack, Eni, EniId, EniKind, EniStatus, Family, FaultClass, VSwitch, VSwitchId, VpcId,
@@ -83,11 +84,26 @@ impl Cloud {
     /// in between and believes what it knew. Create and attach only repeat what the record says.
     fn may_take(&self, call: &Call) -> Result<(), Fault> {
         match call {
-            Call::Detach { .. } | Call::Delete(_) if !self.lead.holds() => Err(Fault {
+            Call::Detach { .. } | Call::Delete(_) => self.may_lead(),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same for a route entry: what nobody needed may be a node's by now.
+    pub(crate) fn may_take_route(&self, call: &route::Call) -> Result<(), Fault> {
+        match call {
+            route::Call::Delete { .. } => self.may_lead(),
+            route::Call::Create { .. } => Ok(()),
+        }
+    }
+
+    fn may_lead(&self) -> Result<(), Fault> {
+        match self.lead.holds() {
+            true => Ok(()),
+            false => Err(Fault {
                 class: FaultClass::Denied,
                 text: "held back: this replica may not lead any more".into(),
             }),
-            _ => Ok(()),
         }
     }
 

@@ -32,6 +32,7 @@ impl Table {
     /// Makes or deletes an entry.
     pub(super) async fn change(&self, call: Call) -> Result<(), Fault> {
         self.cloud.brake.lets_route(&call)?;
+        self.cloud.may_take_route(&call)?;
         let outcome = match call {
             Call::Create {
                 node,

@@ -41,6 +41,17 @@ impl Routes {
             return;
         }
         for (node, standing) in &plan.standings {
+            let before = self.told.get(node);
+            // What was in the way is tried again now and then: that is no news, nor is it in other words.
+            let again = match (before, standing) {
+                (Some(Standing::Blocked(..)), Standing::Missing) => true,
+                (Some(Standing::Blocked(one, _)), Standing::Blocked(other, _)) => one == other,
+                _ => false,
+            };
+            if again {
+                self.mark(now, node, standing);
+                continue;
+            }
             let before = self.told.insert(node.clone(), standing.clone());
             // What stood when this process began is no news.
             let news = before.as_ref() != Some(standing);

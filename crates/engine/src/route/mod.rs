@@ -34,6 +34,12 @@ const PERIOD: Duration = Duration::from_secs(300);
 const CONFIRM: Duration = Duration::from_secs(15);
 /// What a full table or a refused block rests: only people change either.
 const OBSTRUCTED: Duration = Duration::from_secs(120);
+/// Looks in a row that find an entry in motion before the others are served all the same: the cloud takes seconds
+/// for one, and these looks a minute.
+const MOTIONS_MAX: u32 = 30;
+/// Conflicts in a row over one block before the next is served: a look shows an entry that is in the way, but not
+/// one that is no custom entry.
+const CONFLICTS_MAX: u32 = 3;
 /// Calls that failed otherwise: a table in motion is ready within seconds, a permission takes people.
 const FAILED: Backoff = Backoff {
     first: Duration::from_millis(500),
@@ -59,6 +65,8 @@ pub struct Routes {
     failures: u32,
     motions: u32,
     rests_until: Timestamp,
+    /// Nothing is deleted before: what stays costs less than a node without a route.
+    deletes_rest: Timestamp,
     full: Option<(Timestamp, String)>,
     refused: BTreeMap<IpNet, (Timestamp, RouteNode, String)>,
     marks: Marks,
@@ -101,6 +109,7 @@ impl Routes {
             failures: 0,
             motions: 0,
             rests_until: Timestamp::EPOCH,
+            deletes_rest: Timestamp::EPOCH,
             full: None,
             refused: BTreeMap::new(),
             marks: Marks::default(),
@@ -143,7 +152,7 @@ impl Routes {
             .chain(self.full.iter().map(|(until, _)| *until))
             .chain(looks)
             .chain(budget.into_iter().flatten())
-            .chain([self.rests_until])
+            .chain([self.rests_until, self.deletes_rest])
             .chain(self.marks.deadlines());
         all.filter(|at| *at > now).min()
     }
@@ -222,7 +231,8 @@ impl Routes {
             (Under::Create(..), FaultClass::Exhausted(Exhausted::RouteTable)) => {
                 self.full = Some((now.after(OBSTRUCTED), fault.text));
             }
-            (Under::Create(node, block), FaultClass::Invalid) => {
+            (Under::Create(node, block), class) if self.is_refused(class) => {
+                self.failures = 0;
                 if let Some(spec) = self.nodes.get(node) {
                     let refusal = (now.after(OBSTRUCTED), spec.clone(), fault.text);
                     self.refused.insert(*block, refusal);
@@ -232,7 +242,20 @@ impl Routes {
             (Under::Create(node, _), _) => {
                 self.failed(now, &format!("making the route of node {node}"), &fault);
             }
-            _ => self.failed(now, "deleting a route entry", &fault),
+            _ => {
+                let rests_until = self.rests_until;
+                self.failed(now, "deleting a route entry", &fault);
+                self.deletes_rest = std::mem::replace(&mut self.rests_until, rests_until);
+            }
+        }
+    }
+
+    /// Whether the same call would be refused again until somebody changes something.
+    fn is_refused(&self, class: FaultClass) -> bool {
+        match class {
+            FaultClass::Invalid | FaultClass::Gone => true,
+            FaultClass::Conflict => self.failures + 1 >= CONFLICTS_MAX,
+            _ => false,
         }
     }
 
@@ -272,9 +295,10 @@ impl Routes {
             }
             return;
         }
-        // One entry at a time: another waits until this one stands.
-        if !plan.in_motion && !self.delete(now, &plan) {
-            self.create(now, plan);
+        // One entry at a time: another waits until this one stands. What a node lacks comes before what none needs.
+        let waits = plan.in_motion && self.motions < MOTIONS_MAX;
+        if !waits && !self.create(now, &plan) {
+            self.delete(now, &plan);
         }
     }
 
@@ -283,7 +307,11 @@ impl Routes {
         let (at, _) = self.seen.as_ref().filter(|_| !self.stale)?;
         let motion = (self.motions > 0).then(|| {
             // The same wait each time it is asked for: the dice are for failures.
-            at.after(Backoff::APPEAR.wait(self.motions, &mut Dice::new(self.seed)))
+            let pace = match self.motions < MOTIONS_MAX {
+                true => Backoff::APPEAR,
+                false => FAILED,
+            };
+            at.after(pace.wait(self.motions, &mut Dice::new(self.seed)))
         });
         let doubts = self.doubted.values().map(|since| since.after(CONFIRM));
         let unproven = doubts.filter(|due| due > at);
@@ -315,17 +343,17 @@ impl Routes {
     }
 
     /// Deletes one entry that two looks found to be of no use.
-    fn delete(&mut self, now: Timestamp, plan: &Plan) -> bool {
-        let Some((looked, _)) = self.seen else {
-            return false;
+    fn delete(&mut self, now: Timestamp, plan: &Plan) {
+        let Some((looked, _)) = self.seen.as_ref().filter(|_| self.deletes_rest <= now) else {
+            return;
         };
-        // A cluster has a node as long as this program runs on one: an empty list proves nothing.
+        // A list without any node proves nothing.
         let proven = |id: &RouteEntryId| {
             let since = self.doubted.get(id);
-            !self.nodes.is_empty() && since.is_some_and(|since| looked >= since.after(CONFIRM))
+            !self.nodes.is_empty() && since.is_some_and(|since| *looked >= since.after(CONFIRM))
         };
         let Some((id, block)) = plan.astray.iter().find(|(id, _)| proven(id)) else {
-            return false;
+            return;
         };
         let (entry, destination) = (id.clone(), *block);
         if self.may(now, Api::DeleteRouteEntry) {
@@ -335,33 +363,34 @@ impl Routes {
             self.actions
                 .push(Action::Call(Call::Delete { entry, destination }));
         }
-        true
     }
 
-    fn create(&mut self, now: Timestamp, plan: Plan) {
+    /// Makes one entry that a node lacks. Says whether a call was made.
+    fn create(&mut self, now: Timestamp, plan: &Plan) -> bool {
         if self.full.is_some() {
-            return;
+            return false;
         }
-        let mut missing = plan.missing.into_iter();
-        let next = missing.find(|(block, _)| !self.refused.contains_key(block));
+        let mut missing = plan.missing.iter();
+        let next = missing.find(|(block, _)| !self.refused.contains_key(*block));
         let Some((destination, (node, instance))) = next else {
-            return;
+            return false;
         };
         if !self.may(now, Api::CreateRouteEntry) {
-            return;
+            return false;
         }
         self.calls += 1;
         let token = format!("terway-route-{:x}-{}", self.seed, self.calls);
         let Ok(token) = ClientToken::new(token) else {
-            return;
+            return false;
         };
-        self.under_way = Some(Under::Create(node.clone(), destination));
+        self.under_way = Some(Under::Create(node.clone(), *destination));
         self.actions.push(Action::Call(Call::Create {
-            node,
-            destination,
-            instance,
+            node: node.clone(),
+            destination: *destination,
+            instance: instance.clone(),
             token,
         }));
+        true
     }
 
     /// Whether `api` may be called now; if so it is counted.

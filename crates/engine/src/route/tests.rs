@@ -20,6 +20,10 @@ struct World {
     nodes: BTreeMap<String, RouteNode>,
     /// Whether calls fail at random.
     rough: bool,
+    /// What the cloud refuses for good.
+    refuses: fn(&Call) -> Option<FaultClass>,
+    /// How often people were told that a node has no route.
+    told: u32,
     made: u32,
     calls: u32,
 }
@@ -59,6 +63,8 @@ impl World {
             table: Vec::new(),
             nodes: BTreeMap::new(),
             rough: false,
+            refuses: |_| None,
+            told: 0,
             made: 0,
             calls: 0,
         };
@@ -108,7 +114,10 @@ impl World {
                     }
                     Input::Marked(name, Ok(()))
                 }
-                Action::Notice(_) => continue,
+                Action::Notice(notice) => {
+                    self.told += u32::from(matches!(notice, Notice::Blocked(..)));
+                    continue;
+                }
             };
             self.tell(input);
         }
@@ -129,6 +138,9 @@ impl World {
 
     fn call(&mut self, call: Call) -> Result<(), Fault> {
         self.calls += 1;
+        if let Some(class) = (self.refuses)(&call) {
+            return Err(fault(class));
+        }
         // A lost answer may be to a call that was carried out.
         let lost = self.stumbles();
         if lost && self.dice.roll().is_multiple_of(2) {
@@ -279,6 +291,41 @@ fn a_full_table_is_said_and_tried_again_when_there_is_room() {
     world.pass(5 * MINUTE);
     assert_eq!(world.standing("n1"), Standing::Reachable);
     assert_eq!(world.nodes["n1"].unavailable, Some(false));
+}
+
+#[test]
+fn what_cannot_be_done_for_one_holds_nobody_up() {
+    let mut world = World::new(5);
+    let set = |world: &mut World, number: u64| {
+        let spec = node(number, &format!("i-{number}"));
+        world.set(&format!("n{number}"), Some(spec));
+    };
+    set(&mut world, 1);
+    set(&mut world, 9);
+    world.pass(MINUTE);
+    world.refuses = |call| matches!(call, Call::Delete { .. }).then_some(FaultClass::Denied);
+    world.set("n1", None);
+    world.pass(5 * MINUTE);
+    set(&mut world, 2);
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.standing("n2"), Standing::Reachable);
+    world.refuses = |call| match call {
+        Call::Create { instance, .. } if instance.as_str() == "i-3" => Some(FaultClass::Gone),
+        Call::Create { instance, .. } if instance.as_str() == "i-4" => Some(FaultClass::Conflict),
+        _ => None,
+    };
+    for number in 3..6 {
+        set(&mut world, number);
+    }
+    world.pass(MINUTE / 2);
+    assert_eq!(world.standing("n5"), Standing::Reachable);
+    assert_eq!(world.told, 2);
+    world.pass(20 * MINUTE);
+    assert_eq!(world.told, 2, "tried again, and no news");
+    assert_eq!(world.led_to(block(1)), None);
+    for refused in ["n3", "n4"] {
+        assert_eq!(world.nodes[refused].unavailable, Some(true));
+    }
 }
 
 /// The table is what the nodes want, and what others put there is there.
