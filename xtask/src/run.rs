@@ -274,7 +274,7 @@ const NOT_HERE: [LeftOut; 1] = [(
 const NOT_IN_GUEST: [LeftOut; 8] = [
     ("flows::", NO_TABLES),
     ("masquerade::", NO_TABLES),
-    ("own_eni::services_and", NO_TABLES),
+    ("own_eni::", NO_TABLES),
     ("return_path::", NO_TABLES),
     ("trunk::a_probe_of_the_node", NO_TABLES),
     ("trunk::what_came_in_by_the_nodes_own_eni", NO_TABLES),

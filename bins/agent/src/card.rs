@@ -51,15 +51,23 @@ impl Card {
         }
     }
 
-    /// What the cluster is to know of the node's trunk, when it is `trunk`.
-    pub(crate) fn trunk(&self, trunk: Trunk, has_pod_enis: bool) -> Seen {
+    /// What the cluster is to know of the node's trunk, when it is `trunk` and the pool has so many ENIs.
+    pub(crate) fn trunk(&self, trunk: Trunk, has_pod_enis: bool, pool_enis: usize) -> Seen {
         let limits = self.config.limits;
         let left = limits.enis.saturating_sub(1 + self.config.enis_max);
+        // A pool that was larger gives ENIs back only as they become idle; and without the Services' addresses no
+        // pod can have a whole one.
+        let pool_enis = u32::try_from(pool_enis).unwrap_or(u32::MAX);
+        let free = limits.enis.saturating_sub(pool_enis.saturating_add(1));
+        let enis = match self.config.policy.services.is_empty() {
+            true => 0,
+            false => left.min(free),
+        };
         Seen {
             wanted: self.config.policy.trunk.is_some() || has_pod_enis || left > 0,
             trunk,
             members: limits.enis_total.saturating_sub(limits.enis),
-            enis: left,
+            enis,
         }
     }
 

@@ -206,9 +206,12 @@ impl Running {
 
     fn show_trunk(&self) {
         let driver = &self.driver;
-        let seen = driver
-            .card
-            .trunk(driver.node.trunk(), driver.node.has_pod_enis());
+        let node = &driver.node;
+        let seen = driver.card.trunk(
+            node.trunk(),
+            node.has_pod_enis(),
+            node.ledger().enis().count(),
+        );
         driver.trunk.send_if_modified(|shown| {
             let changed = *shown != seen;
             *shown = seen;

@@ -61,19 +61,21 @@ impl Keeper {
         let failed = |error: datapath::Error| chain(&error);
         let mut netlink = Netlink::open().map_err(failed)?;
         let group = netplan::service_path().group;
-        let mut lacked = match netlink.has_group(group).map_err(failed)? {
-            true => kernel::keep_service_path(&mut netlink).map_err(failed)?,
-            false => Vec::new(),
+        let services = match netlink.has_group(group).map_err(failed)? {
+            true => kernel::keep_service_path(&mut netlink).map_err(failed),
+            false => Ok(Vec::new()),
         };
         if cniconf::declines(&self.source, KEY) {
-            return Ok(lacked);
+            return services;
         }
         let primary = netlink.link_by_mac(self.primary).map_err(failed)?;
         let missing = || format!("no link has the MAC {} of the node's own ENI", self.primary);
         let plan = netplan::return_path(&primary.ok_or_else(missing)?);
         let mut nftables = Nftables::open().map_err(failed)?;
         let kept = datapath::keep_return_path(&mut netlink, &mut nftables, &plan);
-        lacked.extend(kept.map_err(failed)?);
+        // Neither way keeps the other from being put back.
+        let mut lacked = kept.map_err(failed)?;
+        lacked.extend(services?);
         Ok(lacked)
     }
 }

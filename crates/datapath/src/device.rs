@@ -75,9 +75,11 @@ pub fn bring_devices_home(
         {
             send_home(host, pod, &there, device)?;
         }
+        // Asked first: a namespace that ends in between sends the device home before the pair goes.
+        let joined = pod.is_none() && is_joined(host, plan)?;
         match find(host, device)? {
             Some(at_home) => put_right(host, &at_home, device)?,
-            None if pod.is_none() && is_joined(host, plan)? => {
+            None if joined => {
                 return Err(Error::DeviceAway { mac: device.mac });
             }
             None => {}
@@ -116,6 +118,10 @@ fn send_home(host: &Netlink, pod: &mut Netlink, there: &Link, device: &Device) -
         let taken = outcome.as_ref().is_some_and(|it| it.is_refusal(EEXIST));
         if let Some(outcome) = outcome.filter(|_| !taken || name == ANY_NAME) {
             return outcome.accept(&request, &[]);
+        }
+        // The kernel moves first and renames then where only the new name is taken.
+        if find(pod, device)?.is_none() {
+            return Ok(());
         }
     }
     Ok(())

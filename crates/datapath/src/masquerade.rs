@@ -28,7 +28,7 @@ pub fn keep_masquerade(nftables: &mut Nftables, inside: &[IpNet]) -> Result<bool
             .of_family(*block)
             .address(End::Source, *block, true)
             .address(End::Destination, *block, false)
-            .masquerade(),
+            .masquerade(true),
     };
     let chain = Chain {
         name: CHAIN,

@@ -53,13 +53,15 @@ fn table(plan: &ServicePath, family: Family) -> Table {
     // Answers never come here: only the first packet of a connection is translated anew.
     let onward = Rule {
         purpose: "send it on under the node's address",
-        expressions: Expressions::default().packet_has(MARK_RETURN).masquerade(),
+        expressions: Expressions::default()
+            .packet_has(MARK_RETURN)
+            .masquerade(false),
     };
     let inward = Rule {
         purpose: "let such a pod answer to the node",
         expressions: Expressions::default()
             .leaves_by_group(plan.group)
-            .masquerade(),
+            .masquerade(false),
     };
     Table {
         family: Some(family),

@@ -171,9 +171,12 @@ impl Expressions {
     }
 
     /// Gives the packet's connection an address of the node as source, of the link it leaves by if that has one.
-    pub(crate) fn masquerade(self) -> Self {
+    /// `drawn` says that its port is drawn by lot, not kept where it is free.
+    pub(crate) fn masquerade(self, drawn: bool) -> Self {
         self.step("masq", |out| {
-            push_number(out, NFTA_MASQ_FLAGS, RANDOM_FULLY)
+            if drawn {
+                push_number(out, NFTA_MASQ_FLAGS, RANDOM_FULLY)
+            }
         })
     }
 

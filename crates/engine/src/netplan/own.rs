@@ -48,15 +48,18 @@ pub(super) fn plan(attachment: &Attachment, pair: VethPair) -> PodNet {
         inside::plan(&mut net, &wire, gateway, table);
     }
     if let Some(lent) = attachment.first().member.and_then(|it| it.device()) {
-        join(&mut net, &attachment.first(), lent);
+        // Packets that have the pod's address already are led by its own table, where there are several.
+        let own_table = several.then_some(POD_TABLE_BASE + 1);
+        join(&mut net, &attachment.first(), lent, own_table);
     }
     net
 }
 
 /// Adds what leads over the pair. The pod has its address on both links, so that it has the same one
 /// whichever way it asks.
-fn join(net: &mut PodNet, wire: &Wire<'_>, lent: &Lent) {
+fn join(net: &mut PodNet, wire: &Wire<'_>, lent: &Lent, own_table: Option<u32>) {
     let pair = net.veth.clone();
+    let tables = [TABLE_MAIN].into_iter().chain(own_table);
     for (family, address) in wire.addresses.iter() {
         let own = host_net(*address);
         net.pod_addresses.push(LinkAddress {
@@ -69,14 +72,16 @@ fn join(net: &mut PodNet, wire: &Wire<'_>, lent: &Lent) {
             link: pair.pod.clone(),
         });
         let of_family = |to: &&IpNet| Family::of(to.addr()) == family && **to != everything(family);
-        let by_host = lent.by_host.iter().filter(of_family);
-        net.pod_routes.extend(by_host.map(|to| Route {
-            table: TABLE_MAIN,
-            destination: *to,
-            gateway: Some(next_hop(family)),
-            link: pair.pod.clone(),
-            onlink: true,
-        }));
+        for table in tables.clone() {
+            let by_host = lent.by_host.iter().filter(of_family);
+            net.pod_routes.extend(by_host.map(|to| Route {
+                table,
+                destination: *to,
+                gateway: Some(next_hop(family)),
+                link: pair.pod.clone(),
+                onlink: true,
+            }));
+        }
         net.host_routes.push(Route {
             table: TABLE_MAIN,
             destination: own,
@@ -173,6 +178,12 @@ mod tests {
             .iter()
             .find(|it| it.table == POD_TABLE_BASE + 2);
         assert_eq!(default.unwrap().link.as_str(), "eth1");
+        let by_node = |table| {
+            let all = net.pod_routes.iter().filter(move |it| it.table == table);
+            all.filter(|it| it.link.as_str() == HOST_PEER).count()
+        };
+        let [first, main] = [POD_TABLE_BASE + 1, TABLE_MAIN].map(by_node);
+        assert_eq!((first, main), (3, 3), "also for packets with its address");
         let checked = sysctls(&attachment, None, Some(&link()));
         let checked = checked.iter().filter(|it| it.path.contains("cali"));
         assert_eq!(checked.count(), 1, "no link, no rp_filter");

@@ -263,6 +263,9 @@ impl Node {
             Ok(()) if moved() => Err("the link of its ENI has changed".into()),
             result => result,
         };
+        if let Some(attachment) = self.ledger.attachment(&key).cloned() {
+            self.forget_devices(&attachment);
+        }
         match result {
             _ if deleted => {
                 let message = format!("sandbox {key} was deleted while its ADD was under way");

@@ -119,6 +119,7 @@ impl Node {
             return self.notice(Notice::KernelFailed(message));
         }
         if let Some(attachment) = self.ledger.attachment(&key).cloned() {
+            self.forget_devices(&attachment);
             let until = now.after(self.config.cooldown);
             let addresses: Vec<_> = attachment.every_address().collect();
             for address in &addresses {

@@ -257,7 +257,10 @@ impl Node {
             .all(|(key, value)| eni.tags.get(key) == Some(value));
         // A member, and whatever a record names, is a pod's: its life is the control plane's business.
         let kind = matches!(eni.kind, EniKind::Secondary | EniKind::Trunk);
-        kind && !self.members.name(&eni.id) && tagged && self.config.policy.allows(eni)
+        kind && !self.members.name(&eni.id)
+            && !self.is_lent(&eni.id)
+            && tagged
+            && self.config.policy.allows(eni)
     }
 
     /// Takes an ENI of ours into the ledger: left over from a ledger that was lost.

@@ -22,7 +22,10 @@ use super::{
     Node,
     message::{AddRequest, Interface},
 };
-use crate::{ledger::Lent, retry::Backoff};
+use crate::{
+    ledger::{Attachment, Lent},
+    retry::Backoff,
+};
 
 /// What is known for such pods beyond the ledger.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -149,6 +152,24 @@ impl Node {
     pub fn has_pod_enis(&self) -> bool {
         let waits = |(_, add): &(_, AddRequest)| add.trunk;
         self.waiting.iter().any(waits) || self.ledger.attachments().any(|it| it.member.is_some())
+    }
+
+    /// Whether a pod here has the ENI, by the ledger: its record may not be known yet, or not be readable.
+    pub(super) fn is_lent(&self, eni: &EniId) -> bool {
+        let mut members = self
+            .ledger
+            .attachments()
+            .flat_map(|it| it.wires().filter_map(|wire| wire.member));
+        members.any(|member| member.eni == *eni)
+    }
+
+    /// Forgets where the devices of a pod were: they were moved, or may have been.
+    pub(super) fn forget_devices(&mut self, attachment: &Attachment) {
+        let members = attachment.wires().filter_map(|wire| wire.member);
+        let lent = members.filter_map(|member| member.device());
+        for mac in lent.map(|lent| lent.mac).collect::<Vec<_>>() {
+            self.links.remove(&mac);
+        }
     }
 
     /// ENIs of the node that pods have wholly, of those it may have.
