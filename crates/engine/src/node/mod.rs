@@ -216,6 +216,7 @@ impl Node {
         self.history.tick(now);
         if now < self.latest {
             self.stepped_back_from = self.stepped_back_from.max(self.latest);
+            self.surplus.forget();
         }
         self.latest = now;
         match input {

@@ -7,7 +7,7 @@
 
 use std::{cmp::Reverse, time::Duration};
 
-use model::{EniId, Ipv4Prefix, Timestamp};
+use model::{EniId, Ipv4Prefix, Timestamp, VSwitchId};
 
 use super::{Node, budget::Api, exhaustion::Way, policy::EniPolicy, prefix::Need};
 use crate::ledger::{AddressEntry, AddressState, CreateEni, EniStage, IntentCall};
@@ -38,7 +38,7 @@ impl Node {
             addresses: match missing {
                 0 => 0,
                 _ => self
-                    .ample(waiting, growth)
+                    .ample(now, waiting, growth)
                     .saturating_sub(here)
                     .max(missing),
             },
@@ -63,14 +63,14 @@ impl Node {
     /// How many addresses there are to be when there are too few: while pods come, what the next minute will
     /// take, and a full pool; and a full pool while pods wait and the account's calls are what runs short. Calls
     /// are what many nodes share. What no pod takes goes back like any surplus.
-    fn ample(&self, waiting: u32, growth: u32) -> u32 {
+    fn ample(&self, now: Timestamp, waiting: u32, growth: u32) -> u32 {
         let growing = [Api::CreateNetworkInterface, Api::AssignPrivateIpAddresses];
         let scarce = growing.iter().any(|api| self.budget.is_throttled(*api));
         if growth == 0 && !(scarce && waiting > 0) {
             return 0;
         }
         let kept = self.idle_floor().saturating_add(growth);
-        let more = kept.max(self.config.idle_max).min(self.fair_share());
+        let more = kept.max(self.config.idle_max).min(self.fair_share(now));
         waiting.saturating_add(more)
     }
 
@@ -128,6 +128,10 @@ impl Node {
             if self.vswitch_looks.under_way {
                 return;
             }
+        }
+        // What is known of vSwitches is renewed while the pool grows, also where no further ENI may be made.
+        if !self.stops.closed(Way::NewEni, now) {
+            self.look_at_vswitches(now);
         }
         let enis = self.enis_to_grow();
         for id in &enis {
@@ -191,7 +195,7 @@ impl Node {
             (0, 0) if !trunk => return,
             (0, missing) => {
                 let ahead = match self.trend.grows() {
-                    true => places.min(self.fair_share()),
+                    true => places.min(self.fair_share(now)),
                     false => 0,
                 };
                 self.vswitch_has(&vswitch, missing.max(ahead).min(places))
@@ -253,9 +257,21 @@ impl Node {
     fn single(&self, now: Timestamp, id: &EniId, places: u32) -> u32 {
         let vswitch = self.ledger.eni(id).map(|eni| &eni.vswitch);
         match vswitch {
-            Some(vswitch) if !self.vswitch_full(now, vswitch) => self.vswitch_has(vswitch, places),
-            Some(_) | None => 0,
+            Some(vswitch) if self.vswitch_full(now, vswitch) || self.is_tried(vswitch) => 0,
+            Some(vswitch) => self.vswitch_has(vswitch, places),
+            None => 0,
         }
+    }
+
+    /// Whether a vSwitch that had none left is being asked for an address: one try tells for all its ENIs.
+    fn is_tried(&self, vswitch: &VSwitchId) -> bool {
+        let mut asked = self.ledger.intents().filter_map(|it| it.call.eni());
+        self.vswitch_refused_last(vswitch)
+            && asked.any(|id| {
+                self.ledger
+                    .eni(id)
+                    .is_some_and(|eni| eni.vswitch == *vswitch)
+            })
     }
 
     /// Addresses an ENI may get beyond those it has and those asked for.

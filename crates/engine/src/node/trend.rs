@@ -27,7 +27,11 @@ pub(super) struct Trend {
 impl Trend {
     /// Told how many pods there are now, those that wait included: by how many they grew in the last minute.
     pub(super) fn growth(&mut self, now: Timestamp, pods: u32) -> u32 {
-        let passed = now.since(self.at);
+        // A clock that was set back tells nothing of what passed: it begins anew.
+        let passed = match now < self.at {
+            true => 2 * STEP,
+            false => now.since(self.at),
+        };
         if passed >= STEP {
             self.before = match passed >= 2 * STEP {
                 true => pods,
@@ -62,6 +66,7 @@ mod tests {
         assert_eq!([at(1031, 61), at(1059, 70)], [21, 30]);
         assert_eq!(at(1062, 71), 10, "the first half minute is over");
         assert_eq!(at(1070, 50), 0);
+        assert_eq!(at(500, 60), 0, "the clock was set back");
         assert_eq!([at(9000, 90), at(9001, 92)], [0, 2], "long ago is no trend");
     }
 }

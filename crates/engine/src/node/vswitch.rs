@@ -49,13 +49,22 @@ pub(super) struct VSwitchState {
     shown: u32,
     /// It refused as many as twice this.
     most: Option<u32>,
+    /// It refused more than this since it was described.
+    cap: Option<u32>,
 }
 
 impl VSwitchState {
-    fn available(&self) -> Option<u32> {
+    /// Free addresses as it was described.
+    fn described_free(&self) -> Option<u32> {
         self.described
             .as_ref()
             .map(|vswitch| vswitch.available_addresses)
+    }
+
+    /// Free addresses as far as is known: a refusal is newer than the description.
+    fn available(&self) -> Option<u32> {
+        let free = self.described_free()?;
+        Some(self.cap.map_or(free, |cap| free.min(cap)))
     }
 }
 
@@ -111,11 +120,18 @@ impl Node {
         self.obstacle(now, id).is_some_and(|(full, _)| full)
     }
 
+    /// Whether it had no address left when it was asked last.
+    pub(super) fn vswitch_refused_last(&self, id: &VSwitchId) -> bool {
+        self.vswitches
+            .get(id)
+            .is_some_and(|state| state.refusals > 0)
+    }
+
     /// As many of `wanted` as this vSwitch may still have.
     pub(super) fn vswitch_has(&self, id: &VSwitchId, wanted: u32) -> u32 {
         let state = self.vswitches.get(id);
         // What had none left is asked for one first.
-        if state.is_some_and(|state| state.refusals > 0) {
+        if self.vswitch_refused_last(id) {
             return wanted.min(1);
         }
         let shown = state.and_then(VSwitchState::available).unwrap_or(wanted);
@@ -133,10 +149,11 @@ impl Node {
     }
 
     /// How many addresses beyond the needed ones the node may take: pods of other nodes come first where a vSwitch
-    /// has few left.
-    pub(super) fn fair_share(&self) -> u32 {
-        let shown = self.vswitches.values().filter_map(VSwitchState::available);
-        shown.max().map_or(u32::MAX, |most| most / SHARE)
+    /// has few left. None while nothing is known of any.
+    pub(super) fn fair_share(&self, now: Timestamp) -> u32 {
+        let usable = self.usable_vswitches(now);
+        let shown = usable.filter_map(|id| self.vswitches.get(id)?.available());
+        shown.max().map_or(0, |most| most / SHARE)
     }
 
     /// The vSwitch of the next ENI. Nothing while the cloud is asked about them, or when none can serve;
@@ -214,10 +231,8 @@ impl Node {
         new_eni: bool,
     ) {
         let known = self.vswitches.entry(id.clone()).or_default();
-        if let Some(vswitch) = &mut known.described {
-            let less = vswitch.available_addresses.min(count.saturating_sub(1));
-            vswitch.available_addresses = less.max(1);
-        }
+        let less = count.saturating_sub(1).max(1);
+        known.cap = Some(known.cap.map_or(less, |cap| cap.min(less)));
         let others = self.usable_vswitches(now).any(|other| other != id);
         if count > 1 && !(new_eni && others) {
             self.vswitches.entry(id.clone()).or_default().most = Some(count / 2);
@@ -231,7 +246,7 @@ impl Node {
         let refusals = self.vswitches.get(id).map_or(0, |state| state.refusals) + 1;
         let wait = self.wait(FULL, refusals);
         let state = self.vswitches.entry(id.clone()).or_default();
-        state.shown = state.available().unwrap_or(0);
+        state.shown = state.described_free().unwrap_or(0);
         (state.refusals, state.most) = (refusals, None);
         state.full_until = now.after(wait);
     }
@@ -240,6 +255,7 @@ impl Node {
     pub(super) fn vswitch_gave(&mut self, id: &VSwitchId, count: u32) {
         let state = self.vswitches.entry(id.clone()).or_default();
         (state.refusals, state.full_until) = (0, Timestamp::EPOCH);
+        state.cap = state.cap.map(|cap| cap.saturating_sub(count).max(1));
         if let Some(vswitch) = &mut state.described {
             // Never to zero by counting alone: others give back what we cannot see, and only the
             // cloud's own answer makes a vSwitch full.
@@ -284,8 +300,8 @@ impl Node {
         self.judge_vswitch(id, described.as_ref());
         let state = self.vswitches.entry(id.clone()).or_default();
         state.absent = described.is_none();
-        state.described = described;
-        match state.available() {
+        (state.described, state.cap) = (described, None);
+        match state.described_free() {
             Some(0) if state.full_until <= now => self.vswitch_rests(now, id),
             Some(free) if free > state.shown => {
                 (state.full_until, state.refusals) = (Timestamp::EPOCH, 0);

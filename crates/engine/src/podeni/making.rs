@@ -209,7 +209,9 @@ fn retry(
     zone: &ZoneId,
 ) -> Retry {
     let elsewhere = class == FaultClass::Exhausted(Exhausted::VSwitch);
-    if elsewhere && other_vswitch(now, allocation, seen, zone) {
+    // An address that was promised lies in the vSwitch it came from.
+    let free_to_move = allocation.addresses.is_empty();
+    if elsewhere && free_to_move && other_vswitch(now, allocation, seen, zone) {
         allocation.attempt += 1;
         return Retry::Changed;
     }
