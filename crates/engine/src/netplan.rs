@@ -217,6 +217,12 @@ pub fn sysctls(
         let net = pod_net(attachment, None);
         let links = net.pairs().map(|pair| &pair.host);
         list.extend(links.map(|link| node(format!("net/ipv4/conf/{link}/rp_filter"), "1")));
+        // What a pod beside it serves is led back by its mark, so the check must see the mark too: without, it would
+        // look up where that pod's own packets go (`src_valid_mark`, the same page).
+        if attachment.is_whole() {
+            let path = format!("net/ipv4/conf/{}/src_valid_mark", net.veth.host);
+            list.push(node(path, "1"));
+        }
     }
     if has(Family::V6) {
         list.push(node("net/ipv6/conf/all/forwarding".into(), "1"));
