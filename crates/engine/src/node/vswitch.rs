@@ -149,11 +149,13 @@ impl Node {
     }
 
     /// How many addresses beyond the needed ones the node may take: pods of other nodes come first where a vSwitch
-    /// has few left. None while nothing is known of any.
+    /// has few left. What one ENI takes while nothing is known of any: many nodes that start at once wait for each
+    /// other's looks.
     pub(super) fn fair_share(&self, now: Timestamp) -> u32 {
         let usable = self.usable_vswitches(now);
         let shown = usable.filter_map(|id| self.vswitches.get(id)?.available());
-        shown.max().map_or(0, |most| most / SHARE)
+        let one_eni = self.config.limits.ipv4_per_eni;
+        shown.max().map_or(one_eni, |most| most / SHARE)
     }
 
     /// The vSwitch of the next ENI. Nothing while the cloud is asked about them, or when none can serve;
