@@ -56,7 +56,7 @@ impl Node {
         }
         let since = *self.missing_since.get_or_insert(now);
         if trunk || missing >= ASSIGN_MAX || now.since(since) >= GATHER {
-            self.grow(now, need);
+            self.grow(now, need, missing);
         }
     }
 
@@ -120,7 +120,9 @@ impl Node {
         asked.saturating_add(u32::try_from(on_the_way.count()).unwrap_or(u32::MAX))
     }
 
-    fn grow(&mut self, now: Timestamp, mut need: Need) {
+    /// Grows by what is in `need`, of which `missing` addresses are needed now: for the rest no ENI is made.
+    fn grow(&mut self, now: Timestamp, mut need: Need, missing: u32) {
+        let ahead = need.addresses.saturating_sub(missing);
         let spread = self.config.policy.enis == EniPolicy::LeastIps || self.trunk_due(now);
         if spread {
             self.grow_by_eni(now, &mut need);
@@ -152,6 +154,7 @@ impl Node {
             need.addresses = need.addresses.saturating_sub(later);
         }
         if !spread {
+            need.addresses = need.addresses.saturating_sub(ahead);
             self.grow_by_eni(now, &mut need);
         }
     }
