@@ -136,7 +136,10 @@ impl Node {
         if !ask.is_empty() {
             let pods = suspects.iter().filter(|it| ask.contains(&it.key));
             let pods = pods.map(|it| it.pod.clone()).collect();
-            let number = self.start(Op::Pods(ask));
+            let number = self.start(Op::Pods {
+                asked: ask,
+                seen: now,
+            });
             self.out.emit(Action::ListPods(number, pods));
         }
     }
@@ -181,11 +184,10 @@ impl Node {
 
     pub(super) fn pods_listed(
         &mut self,
-        now: Timestamp,
         number: OpNumber,
         result: Result<BTreeMap<PodKey, PodUid>, String>,
     ) {
-        let Some(Op::Pods(asked)) = self.ops.remove(&number) else {
+        let Some(Op::Pods { asked, seen }) = self.ops.remove(&number) else {
             return;
         };
         // Who does not answer confirms nothing; the next look asks again.
@@ -205,7 +207,7 @@ impl Node {
                 self.doubts.attachments.remove(&key);
             } else if !self.work.contains_key(&key) {
                 self.confirm(
-                    now,
+                    seen,
                     &attachment,
                     "the pod does not exist any more or has ended",
                 );
@@ -213,15 +215,17 @@ impl Node {
         }
     }
 
-    fn confirm(&mut self, now: Timestamp, attachment: &Attachment, why: &str) {
+    /// Counts what confirms the look answered `seen`. Looks are [`SECOND_LOOK`] apart, whatever it took
+    /// to ask the API server after each: an answer sooner than the last one's would not count otherwise.
+    fn confirm(&mut self, seen: Timestamp, attachment: &Attachment, why: &str) {
         let Some(doubt) = self.doubts.attachments.get_mut(&attachment.key) else {
             return;
         };
         // The first counts at once, each further one only at a distance.
-        if doubt.confirmed > 0 && now.since(doubt.last) < SECOND_LOOK {
+        if doubt.confirmed > 0 && seen.since(doubt.last) < SECOND_LOOK {
             return;
         }
-        (doubt.confirmed, doubt.last) = (doubt.confirmed + 1, now);
+        (doubt.confirmed, doubt.last) = (doubt.confirmed + 1, seen);
         if doubt.confirmed < CONFIRMATIONS {
             return;
         }

@@ -94,11 +94,19 @@ enum Op {
     Unassign(EniId, Vec<IpAddr>),
     UnassignPrefixes(EniId, Vec<Ipv4Prefix>),
     Inspect(Vec<EniId>),
-    Inventory { sent: Timestamp },
+    Inventory {
+        sent: Timestamp,
+    },
     Interfaces,
     VSwitches,
-    Kernel { sent: Timestamp },
-    Pods(BTreeSet<AttachmentKey>),
+    Kernel {
+        sent: Timestamp,
+    },
+    /// The pods of these attachments, whose sandboxes a look answered `seen` showed gone.
+    Pods {
+        asked: BTreeSet<AttachmentKey>,
+        seen: Timestamp,
+    },
     Leftovers(Leftovers),
 }
 
@@ -247,7 +255,7 @@ impl Node {
             Input::PodChecked(key, result) => self.pod_checked(now, key, result),
             Input::PodRemoved(key, result) => self.pod_removed(now, key, result),
             Input::Kernel(op, result) => self.kernel_seen(now, op, result),
-            Input::Pods(op, result) => self.pods_listed(now, op, result),
+            Input::Pods(op, result) => self.pods_listed(op, result),
             Input::LeftoversRemoved(op, result) => self.leftovers_removed(op, result),
             Input::PodEni(pod, record) => self.pod_eni(now, pod, record.map(|it| *it)),
             Input::Configured(config) => self.configured(*config),
@@ -339,7 +347,7 @@ impl Node {
             Op::Inventory { sent } => self.inventory_done(now, sent, result),
             Op::VSwitches => self.vswitches_done(now, result),
             // Answered by an input of their own.
-            Op::Interfaces | Op::Kernel { .. } | Op::Pods(_) | Op::Leftovers(_) => {}
+            Op::Interfaces | Op::Kernel { .. } | Op::Pods { .. } | Op::Leftovers(_) => {}
         }
     }
 

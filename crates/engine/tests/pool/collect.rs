@@ -30,6 +30,23 @@ fn a_del_that_never_comes_is_not_waited_for() {
 }
 
 #[test]
+fn a_list_that_comes_sooner_than_the_last_one_did_counts_too() {
+    let mut world = with_pod(1);
+    world.step(Step::Vanish(1));
+    world.hold_list();
+    let asked = (0..400).any(|_| {
+        world.pass(1);
+        world.list_is_held()
+    });
+    assert!(asked, "a look asks for the pods");
+    world.pass(1);
+    world.deliver_list();
+    assert_eq!(collected(&world), 0, "one list is not enough");
+    world.pass(30);
+    assert_eq!(collected(&world), 1, "two looks, half a minute apart, are");
+}
+
+#[test]
 fn the_sandbox_a_runtime_replaced_gives_its_address_back() {
     let mut world = with_pod(1);
     world.step(Step::Recreate(1));

@@ -73,6 +73,7 @@ struct Faults {
     blind: bool,
     list_fails: bool,
     list_empty: bool,
+    list_late: bool,
     filters: bool,
 }
 
@@ -122,6 +123,8 @@ pub(crate) struct World {
     lost: BTreeSet<AttachmentKey>,
     pub(crate) notices: Vec<Notice>,
     inbox: VecDeque<Input>,
+    /// A list of pods on its way.
+    late: Option<Input>,
     /// What the API server has of PodENIs for the node.
     records: BTreeMap<PodKey, PodEni>,
     asked: BTreeMap<RequestNumber, Asked>,
@@ -190,6 +193,7 @@ impl World {
             pods: BTreeMap::new(),
             given: BTreeMap::new(),
             faults: Faults::default(),
+            late: None,
             tags: Vec::new(),
         }
     }
@@ -430,7 +434,11 @@ impl World {
                 } else {
                     Ok(self.api.clone())
                 };
-                self.inbox.push_back(Input::Pods(op, result));
+                let answer = Input::Pods(op, result);
+                match std::mem::take(&mut self.faults.list_late) {
+                    true => self.late = Some(answer),
+                    false => self.inbox.push_back(answer),
+                }
             }
             Action::RemoveLeftovers(op, leftovers) => {
                 self.kernel
@@ -615,6 +623,21 @@ impl World {
             self.now = next.max(self.now.after(Duration::from_micros(1)));
             self.inbox.push_back(Input::Tick);
         }
+    }
+
+    /// The next list of pods stays on its way.
+    pub(crate) fn hold_list(&mut self) {
+        self.faults.list_late = true;
+    }
+
+    pub(crate) fn list_is_held(&self) -> bool {
+        self.late.is_some()
+    }
+
+    /// The list that was held arrives.
+    pub(crate) fn deliver_list(&mut self) {
+        self.inbox.extend(self.late.take());
+        self.settle();
     }
 
     /// The addresses a pod was given.
