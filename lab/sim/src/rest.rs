@@ -33,8 +33,9 @@ const CALLS_FOR_PREFIXES: u64 = 20;
 pub(crate) enum Rest {
     /// Is it at rest yet? The deadline.
     Coming(Timestamp),
-    /// Is it still? Calls by node when it came to rest.
-    Staying(Vec<u64>),
+    /// Is it still? By node, when it came to rest: its calls, and whether it wanted addresses that were
+    /// not to be had, and so goes on asking.
+    Staying(Vec<(u64, bool)>),
 }
 
 /// Prefixes the node holds.
@@ -92,7 +93,8 @@ impl World {
         match (rest, unrest) {
             (Rest::Coming(_), None) => {
                 self.report.rested(self.now);
-                let calls = self.nodes.iter().map(|node| node.calls).collect();
+                let mark = |node: &SimNode| (node.calls, self.short(node));
+                let calls = self.nodes.iter().map(mark).collect();
                 self.after(STAY, Event::Look(Rest::Staying(calls)));
             }
             (Rest::Coming(bound), Some(what)) if self.past(bound) => {
@@ -120,8 +122,8 @@ impl World {
         }
     }
 
-    fn judge_calls(&mut self, before: &[u64]) {
-        for (number, (node, before)) in self.nodes.iter().zip(before).enumerate() {
+    fn judge_calls(&mut self, before: &[(u64, bool)]) {
+        for (number, (node, (before, was_short))) in self.nodes.iter().zip(before).enumerate() {
             let made = node.calls - before;
             self.report.calls_at_rest = self.report.calls_at_rest.max(made);
             let starving = node
@@ -134,7 +136,7 @@ impl World {
                 prefixes_held(machine.ledger()) < least
             });
             let most = CALLS_AT_REST + u64::from(lacking) * CALLS_FOR_PREFIXES;
-            if made > most && !starving && !self.short(node) {
+            if made > most && !starving && !was_short && !self.short(node) {
                 let text = format!("node {number} made {made} calls in an hour at rest");
                 self.oracle.fail("few calls at rest", text);
             }

@@ -388,9 +388,7 @@ impl World {
                 let sandbox = state.and_then(|state| state.sandbox.as_mut());
                 // An answer for a sandbox that was torn down meanwhile goes to nobody.
                 let Some(sandbox) = sandbox.filter(|sandbox| sandbox.key == key) else {
-                    // The agent's descriptor was the last that held the namespace.
-                    self.nodes[node].kernel.unlink(&key);
-                    return;
+                    return self.descriptor_closed(node, pod, &key);
                 };
                 let first = !std::mem::replace(&mut sandbox.ready, true);
                 let waited = now.since(sandbox.since);
@@ -477,6 +475,9 @@ impl World {
                 runtime.asked.insert(number, asked);
                 continue;
             }
+            if let Asked::Add { pod, key, .. } = &asked {
+                self.descriptor_closed(node, *pod, key);
+            }
             match asked {
                 Asked::Add {
                     pod,
@@ -487,6 +488,17 @@ impl World {
                 Asked::Del { key } => self.leave_tombstone(node, key, started),
                 Asked::Add { .. } | Asked::Check | Asked::Gc => {}
             }
+        }
+    }
+
+    /// Nobody works on the ADD of `key` any more. The agent's descriptor was the last that held the
+    /// namespace of a sandbox that was torn down meanwhile.
+    fn descriptor_closed(&mut self, node: usize, pod: u16, key: &AttachmentKey) {
+        let here = &mut self.nodes[node];
+        let state = here.runtime.pods.get(&pod);
+        let current = state.and_then(|state| state.sandbox.as_ref());
+        if current.is_none_or(|sandbox| sandbox.key != *key) {
+            here.kernel.unlink(key);
         }
     }
 
