@@ -16,9 +16,16 @@ const PODS: usize = 40;
 #[test]
 fn a_full_disk_is_said_and_space_that_returns_ends_it() {
     let lab = Lab::up("disk", 1);
-    // A disk of its own for the agent's state, small enough to be filled in no time.
-    let mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", STATE];
-    lab.on_node("node-1", &mount);
+    // A disk of its own for the agent's state, small enough to be filled in no time. The ledger moves there
+    // whole: what is in flight when a ledger is lost nobody could know of.
+    until("the pool has its first addresses", || {
+        lab.pool("node-1")["idle"].as_u64() > Some(0)
+    });
+    let mount = format!(
+        "cp -a {STATE} {STATE}.before && mount -t tmpfs -o size=8m tmpfs {STATE} && \
+         cp -a {STATE}.before/. {STATE} && rm -r {STATE}.before"
+    );
+    lab.on_node("node-1", &["sh", "-c", &mount]);
     lab.run_ok(&["kill-agent", "node-1"]);
     until("the agent serves from the small disk", || {
         lab.node("node-1")["agent"]["restarts"] == 1 && lab.node("node-1")["agent"]["ready"] == true
