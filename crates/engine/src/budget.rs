@@ -26,6 +26,10 @@ const THROTTLED: Backoff = Backoff {
     longest: Duration::from_secs(20),
 };
 
+/// How long after a minute began the calls come that waited for it: a thousand nodes make 200 a second
+/// then, and a clock that is a little early still calls inside.
+const SPREAD: Duration = Duration::from_secs(5);
+
 /// Times in a row an API is throttled before people are told: after two, some three seconds, it may
 /// have been a neighbour's burst.
 const THROTTLED_TOLD: u32 = 3;
@@ -118,6 +122,8 @@ struct Window {
     began: Timestamp,
     used: u32,
     in_flight: u32,
+    /// When the last call was made.
+    called: Timestamp,
     /// Times in a row the cloud said that it is too much.
     throttled: u32,
     rests_until: Timestamp,
@@ -131,6 +137,26 @@ impl Window {
             0
         }
     }
+}
+
+/// Until when an API rests that was throttled `times` in a row, the last time when a call made at `called`
+/// was answered `now`. A rest that would reach into the minute after that call's ends as that begins, when
+/// the cloud lets calls through again; would its minutes begin elsewhere, that costs one try in each.
+fn rest(now: Timestamp, called: Timestamp, times: u32, dice: &mut Dice) -> Timestamp {
+    let least = now.after(THROTTLED.wait(1, dice));
+    let until = now.after(THROTTLED.wait(times, dice));
+    let minute = called.as_nanos() - called.as_nanos() % nanos(WINDOW);
+    let next = Timestamp::from_nanos(minute).after(WINDOW);
+    let opened = next.after(Duration::from_nanos(dice.roll() % nanos(SPREAD)));
+    if until > next {
+        until.min(opened).max(least)
+    } else {
+        until
+    }
+}
+
+fn nanos(of: Duration) -> u64 {
+    u64::try_from(of.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What was called lately.
@@ -203,6 +229,7 @@ impl Budget {
         }
         window.used += 1;
         window.in_flight += 1;
+        window.called = now;
     }
 
     /// A call of `api` ended, throttled or not.
@@ -211,7 +238,7 @@ impl Budget {
         window.in_flight = window.in_flight.saturating_sub(1);
         if throttled {
             window.throttled += 1;
-            window.rests_until = now.after(THROTTLED.wait(window.throttled, dice));
+            window.rests_until = rest(now, window.called, window.throttled, dice);
         } else {
             // Halved, not forgotten: under a limit that many share, one call let through is luck.
             window.throttled /= 2;
@@ -231,5 +258,34 @@ impl Budget {
             let opens = spent.then(|| window.began.after(WINDOW));
             [Some(window.rests_until), opens].into_iter().flatten()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Calls at `called` seconds that is refused at `answered`; when the next one may be made.
+    fn next_try(called: f64, answered: f64, times: u32) -> f64 {
+        let at = |seconds: f64| Timestamp::default().after(Duration::from_secs_f64(seconds));
+        let until = rest(
+            at(answered),
+            at(called),
+            times,
+            &mut Dice::new(times.into()),
+        );
+        until.since(Timestamp::default()).as_secs_f64()
+    }
+
+    #[test]
+    fn a_rest_ends_with_the_minute_that_was_full() {
+        for times in 1..20 {
+            let within = next_try(6.0, 6.1, times);
+            assert!((6.8..=26.1).contains(&within), "{within}");
+            let across = next_try(55.0, 55.1, times.max(5));
+            assert!((60.0..65.0).contains(&across), "{across}");
+            let late = next_try(59.96, 60.02, times.max(5));
+            assert!((60.7..65.0).contains(&late), "{late}");
+        }
     }
 }

@@ -148,9 +148,11 @@ impl Node {
             }
         }
         // What an ENI that is busy now will take in its next calls comes sooner than a new ENI, unless
-        // those calls may not be made.
+        // those calls may not be made and the other may. Where the cloud throttles both, an ENI more takes
+        // two calls of many nodes' that wait.
         let later: u32 = enis.iter().map(|id| self.room_later(now, id)).sum();
-        if later > 0 && self.may_grow(now, Api::AssignPrivateIpAddresses) {
+        let scarce = self.budget.is_throttled(Api::CreateNetworkInterface);
+        if later > 0 && (scarce || self.may_grow(now, Api::AssignPrivateIpAddresses)) {
             need.addresses = need.addresses.saturating_sub(later);
         }
         if !spread {
