@@ -320,26 +320,17 @@ impl World {
             answer_lost: false,
         };
         let mut way = 2 + self.dice.below(25);
+        let safe = has_token(&sent.call);
         match fate {
             _ if self.outage > self.now => return self.no_answer(&sent, 1000),
             Some(Fate::NeverSent) => return self.no_answer(&sent, CALL_TIMEOUT),
             Some(Fate::AnswerLost) => sent.answer_lost = true,
             Some(Fate::AnswerLate(millis)) => sent.answer = Some(millis),
-            // What has no token is never carried out after its client gave up: no agent could tell such a
-            // call from a foreigner's.
             Some(Fate::CallLate(millis)) => {
-                let safe = matches!(
-                    sent.call,
-                    CloudCall::CreateEni(..)
-                        | CloudCall::AssignAddresses(..)
-                        | CloudCall::AssignPrefixes(..)
-                );
-                let millis = if safe {
-                    millis
-                } else {
-                    millis.min(CALL_TIMEOUT / 2)
+                way += match safe {
+                    true => millis,
+                    false => millis.min(CALL_TIMEOUT / 2),
                 };
-                way += millis;
                 if way > CALL_TIMEOUT {
                     sent.answer = None;
                     self.no_answer(&sent, CALL_TIMEOUT);
@@ -348,7 +339,11 @@ impl World {
             Some(Fate::CallTwice) => {
                 let mut twin = sent.clone();
                 twin.answer = None;
-                let delay = Duration::from_millis(way + 1 + self.dice.below(4000));
+                let later = match safe {
+                    true => 1 + self.dice.below(4000),
+                    false => 1,
+                };
+                let delay = Duration::from_millis(way + later);
                 self.after(delay, Event::Call(Box::new(twin)));
             }
             Some(Fate::AnswerTwice) => sent.answer_twice = true,
@@ -371,6 +366,10 @@ impl World {
     }
 
     pub(crate) fn call_arrived(&mut self, sent: Sent) {
+        let here = &self.nodes[sent.node];
+        if here.machine.is_some() && here.life != sent.life && !has_token(&sent.call) {
+            return;
+        }
         let instance = self.nodes[sent.node].config.instance.clone();
         let result = self.cloud.carry_out(self.now, &instance, &sent.call);
         self.log(|| {
@@ -450,4 +449,13 @@ impl World {
 /// The beginning of a long text.
 fn shown(text: &str) -> String {
     text.chars().take(400).collect()
+}
+
+/// Whether the call may be carried out whenever it arrives. What has no token never is after its client
+/// gave up, had its answer or began another life: no agent could tell such a call from a foreigner's.
+fn has_token(call: &CloudCall) -> bool {
+    matches!(
+        call,
+        CloudCall::CreateEni(..) | CloudCall::AssignAddresses(..) | CloudCall::AssignPrefixes(..)
+    )
 }

@@ -44,6 +44,8 @@ pub(crate) struct Oracle {
     given: BTreeMap<IpAddr, (usize, AttachmentKey)>,
     /// The same by who has them.
     holds: BTreeMap<(usize, AttachmentKey), Vec<IpAddr>>,
+    /// Sandboxes whose addresses were in a ledger that was lost: asked again, they may be told others.
+    lost: BTreeSet<(usize, AttachmentKey)>,
     /// When an address was last taken from a pod, by its node's clock.
     taken: BTreeMap<IpAddr, (usize, Timestamp, PodKey)>,
     /// Addresses that a node's metadata has shown to it.
@@ -139,6 +141,7 @@ impl Oracle {
     ) {
         let attachment = &attached.attachment;
         let (key, eni) = (&attachment.key, &attachment.eni);
+        self.told_again(node, attachment);
         for (_, address) in attachment.addresses.iter() {
             let other = self.given.insert(*address, (node, key.clone()));
             self.holds
@@ -173,6 +176,27 @@ impl Oracle {
                 format!("{key} was answered, but the kernel has not all of it, or not by {eni}");
             self.fail("handed out only what the node can use", text);
         }
+    }
+
+    /// Whoever is asked again gives the same addresses; what the kernel then has is what was told last.
+    fn told_again(&mut self, node: usize, attachment: &engine::ledger::Attachment) {
+        let key = &attachment.key;
+        let Some(before) = self.holds.get(&(node, key.clone())) else {
+            return;
+        };
+        let now: Vec<IpAddr> = attachment.addresses.iter().map(|(_, it)| *it).collect();
+        if *before != now && !self.lost.remove(&(node, key.clone())) {
+            let text = format!("{key} was told {before:?}, and now {now:?}");
+            self.fail("a sandbox keeps its addresses", text);
+        }
+        self.take(node, key);
+    }
+
+    /// The ledger of a node is lost.
+    pub(crate) fn ledger_lost(&mut self, node: usize) {
+        let held = self.holds.keys().filter(|(at, _)| *at == node);
+        self.lost.extend(held.cloned());
+        self.clock_stepped(node);
     }
 
     /// A sandbox does not use its addresses any more.

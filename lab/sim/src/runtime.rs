@@ -394,18 +394,18 @@ impl World {
                 let waited = now.since(sandbox.since);
                 if first {
                     self.report.started(waited);
-                    let here = &self.nodes[node];
-                    let place = (node, &here.config.instance);
-                    // Links that were made anew behind the agent's back are nothing it could know.
-                    let kernel = Some(&here.kernel).filter(|_| !here.relinked);
-                    self.oracle.give(
-                        place,
-                        &attached,
-                        kernel,
-                        here.time(now),
-                        here.config.cooldown,
-                    );
                 }
+                let here = &self.nodes[node];
+                let place = (node, &here.config.instance);
+                // Links that were made anew behind the agent's back are nothing it could know.
+                let kernel = Some(&here.kernel).filter(|_| !here.relinked);
+                self.oracle.give(
+                    place,
+                    &attached,
+                    kernel,
+                    here.time(now),
+                    here.config.cooldown,
+                );
             }
             // The first ADD decides; the runtime does not care for the other's answer.
             (Asked::Add { again: true, .. }, Reply::Failed(_)) => {}

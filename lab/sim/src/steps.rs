@@ -128,7 +128,7 @@ impl World {
             self.oracle.take(node, &key);
         }
         self.nodes[node].kernel.orphan_all();
-        self.oracle.clock_stepped(node);
+        self.oracle.ledger_lost(node);
     }
 
     fn replace(&mut self, node: usize) {

@@ -294,7 +294,9 @@ impl Node {
         }
         let held = |net: IpNet| {
             self.ledger.attachments().any(|it| {
-                let unsure = self.eni_link(&it.eni).is_none() || self.work.contains_key(&it.key);
+                // Whose ENI is wholly its own has no rules, and its ENI is none of the pool's.
+                let linkless = !it.is_whole() && self.eni_link(&it.eni).is_none();
+                let unsure = linkless || self.work.contains_key(&it.key);
                 unsure && it.every_address().any(|own| net.contains(&own))
             })
         };

@@ -52,6 +52,8 @@ pub(super) struct EniProgress {
     pub(super) unseen: u8,
     /// Its tags give it to somebody else.
     pub(super) excluded: bool,
+    /// What goes back goes one by one: of several in one call the cloud did not have all.
+    pub(super) singly: bool,
 }
 
 impl Node {
@@ -284,23 +286,27 @@ impl Node {
         }
     }
 
+    /// What was to go back is gone, or is not. A call is carried out whole or not at all: when the cloud
+    /// lacks one of several, as it does after an answer that was lost, the others are still there.
     pub(super) fn unassign_done(
         &mut self,
         now: Timestamp,
         id: &EniId,
-        addresses: &[IpAddr],
+        (addresses, several): (&[IpAddr], bool),
         result: Result<CloudAnswer, CloudFault>,
     ) {
         let progress = self.progress(id);
         progress.busy = false;
         progress.changed = now;
         match result {
+            Err(fault) if fault.class == FaultClass::Gone && several => progress.singly = true,
             Err(fault) if fault.class != FaultClass::Gone => {
                 self.cloud_failed(&format!("giving addresses of {id} back"), &fault);
                 self.put_off(now, id, Backoff::CLOUD);
             }
             Ok(_) | Err(_) => {
-                self.progress(id).failures = 0;
+                progress.failures = 0;
+                progress.singly &= result.is_ok();
                 for address in addresses {
                     self.record(Change::Delete(EntryKey::Address(*address)));
                 }

@@ -254,11 +254,12 @@ impl Node {
     fn full(&self, now: Timestamp) -> Option<Exhaustion> {
         let (config, limits) = (&self.config, self.config.limits);
         let enis = u32::try_from(self.ledger.enis().count()).unwrap_or(u32::MAX);
+        let most = self.enis_beside_lent();
         let open = self.ledger.intents().next().is_some();
         let lacking = self.ledger.enis().filter(|eni| self.lacks(&eni.id) > 0);
         let dry = |eni: &&EniEntry| self.vswitch_full(now, &eni.vswitch);
         let (dry, room): (Vec<_>, Vec<_>) = lacking.partition(dry);
-        if self.waiting_count() == 0 || open || !room.is_empty() || enis < config.enis_max {
+        if self.waiting_count() == 0 || open || !room.is_empty() || enis < most {
             return None;
         }
         let told = |kind, reason| {
@@ -280,6 +281,14 @@ impl Node {
             return told(ExhaustionKind::VSwitch, self.tied_to_full(&dry));
         }
         let each = limits.ipv4_per_eni;
+        if most < config.enis_max {
+            let reason = format!(
+                "{} of the {allowed} ENIs the node's type allows are wholly pods' own, and the other {most} have \
+                 {each} addresses each, all in use or resting",
+                self.lent_enis()
+            );
+            return told(ExhaustionKind::EniQuota, reason);
+        }
         if config.enis_max < allowed {
             let reason = format!(
                 "the node has all {} ENIs that eni_conf keys max_eni, eni_cap_ratio and eni_cap_shift allow \

@@ -225,6 +225,7 @@ impl Node {
         if now < self.latest {
             self.stepped_back_from = self.stepped_back_from.max(self.latest);
             self.surplus.forget();
+            self.missing_since = None;
         }
         self.latest = now;
         match input {
@@ -338,10 +339,13 @@ impl Node {
             Op::Attach(eni) => self.attach_done(now, &eni, result),
             Op::Detach(eni) => self.detach_done(now, &eni, result),
             Op::Delete(eni) => self.delete_done(now, &eni, result),
-            Op::Unassign(eni, addresses) => self.unassign_done(now, &eni, &addresses, result),
+            Op::Unassign(eni, addresses) => {
+                let several = addresses.len() > 1;
+                self.unassign_done(now, &eni, (&addresses, several), result);
+            }
             Op::UnassignPrefixes(eni, prefixes) => {
                 let addresses = prefix::addresses(&prefixes);
-                self.unassign_done(now, &eni, &addresses, result);
+                self.unassign_done(now, &eni, (&addresses, prefixes.len() > 1), result);
             }
             Op::Inspect(enis) => self.inspected(now, &enis, result),
             Op::Inventory { sent } => self.inventory_done(now, sent, result),

@@ -51,6 +51,13 @@ impl Node {
     /// about the pod's record.
     pub(super) fn lend(&self, eni: &OwnedEni, add: &AddRequest) -> Result<Lent, String> {
         let id = &eni.id;
+        let of_pool = self.ledger.enis().any(|it| it.mac == eni.mac);
+        if of_pool || eni.mac == self.config.primary_mac {
+            return Err(format!(
+                "gives the pod {id}, but its MAC {} is that of an ENI the node itself uses",
+                eni.mac
+            ));
+        }
         let Some(link) = self.links.get(&eni.mac) else {
             return Err(format!(
                 "gives the pod {id}, whose device ({}) has not come to the node yet",

@@ -143,7 +143,7 @@ impl Node {
             && enis.any(|eni| self.lacks(&eni.id) > 0 && may_give(&eni.vswitch));
         let count = u32::try_from(self.ledger.enis().count()).unwrap_or(u32::MAX);
         let on_new = open(Way::NewEni)
-            && count < self.config.enis_max
+            && count < self.enis_beside_lent()
             && self.config.vswitches.iter().any(may_give);
         if on_eni || on_new { lacking } else { 0 }
     }

@@ -127,7 +127,7 @@ impl Node {
         if spread {
             self.grow_by_eni(now, &mut need);
             // Where a new one may go is being asked; until then nothing says that there is none.
-            if self.vswitch_looks.under_way {
+            if self.vswitch_looks.under_way && self.may_have_another(now) {
                 return;
             }
         }
@@ -175,16 +175,21 @@ impl Node {
         enis.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// Whether the pool may have one more ENI, as far as anybody said.
+    fn may_have_another(&self, now: Timestamp) -> bool {
+        let count = u32::try_from(self.ledger.enis().count()).unwrap_or(u32::MAX);
+        let places = self.places_for_enis(now, self.trunk_due(now));
+        !self.stops.closed(Way::NewEni, now) && count < places
+    }
+
     fn grow_by_eni(&mut self, now: Timestamp, need: &mut Need) {
         let creating = self
             .ledger
             .intents()
             .any(|i| matches!(i.call, IntentCall::CreateEni(_)));
-        let count = u32::try_from(self.ledger.enis().count()).unwrap_or(u32::MAX);
-        let closed = self.stops.closed(Way::NewEni, now);
         let trunk = self.trunk_due(now);
         let needless = need.in_prefixes() == 0 && !trunk;
-        if needless || creating || closed || count >= self.places_for_enis(now, trunk) {
+        if needless || creating || !self.may_have_another(now) {
             return;
         }
         if !self.may_grow(now, Api::CreateNetworkInterface) {
@@ -306,7 +311,7 @@ impl Node {
     }
 
     /// Places asked for on an ENI whose answer is open.
-    fn asked_for(&self, id: &EniId) -> u32 {
+    pub(super) fn asked_for(&self, id: &EniId) -> u32 {
         let intents = self.ledger.intents().map(|intent| &intent.call);
         let on_it = intents.filter(|call| call.eni() == Some(id));
         on_it.map(IntentCall::places).sum()

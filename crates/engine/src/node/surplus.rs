@@ -123,24 +123,28 @@ impl Node {
         excess - left
     }
 
-    /// The call that gives back what of an ENI is on its way back.
+    /// The call that gives back what of an ENI is on its way back. Not while an answer about more is
+    /// open: the cloud may give what came back in between, and nobody could tell which of both is true.
     pub(super) fn going_back(&self, id: &EniId) -> Option<(Op, CloudCall)> {
-        if self.excluded(id) {
+        if self.excluded(id) || self.asked_for(id) > 0 {
             return None;
         }
+        let singly = self.progress.get(id).is_some_and(|it| it.singly);
+        let at_most = |calls: u32| if singly { 1 } else { calls as usize };
         let releasing = |entry: &&AddressEntry| entry.state == AddressState::Releasing;
         let leaving: Vec<_> = self.ledger.addresses_of(id).filter(releasing).collect();
         let single: Vec<IpAddr> = leaving
             .iter()
             .filter(|entry| entry.prefix.is_none())
             .map(|entry| entry.address)
+            .take(at_most(UNASSIGN_MAX))
             .collect();
         if !single.is_empty() {
             let op = Op::Unassign(id.clone(), single.clone());
             return Some((op, CloudCall::UnassignAddresses(id.clone(), single)));
         }
         let prefixes: BTreeSet<_> = leaving.iter().filter_map(|entry| entry.prefix).collect();
-        let prefixes: Vec<_> = prefixes.into_iter().take(CALL_MAX as usize).collect();
+        let prefixes: Vec<_> = prefixes.into_iter().take(at_most(CALL_MAX)).collect();
         (!prefixes.is_empty()).then(|| {
             let op = Op::UnassignPrefixes(id.clone(), prefixes.clone());
             (op, CloudCall::UnassignPrefixes(id.clone(), prefixes))

@@ -132,11 +132,7 @@ impl Node {
     /// How many ENIs there may be when one more is made. A trunk that is still to come has its place
     /// kept; until the cloud was asked once whether there is one, nothing else is made.
     pub(super) fn places_for_enis(&self, now: Timestamp, trunk: bool) -> u32 {
-        let slots = self.config.limits.enis.saturating_sub(1);
-        let most = self
-            .config
-            .enis_max
-            .min(slots.saturating_sub(self.lent_enis()));
+        let most = self.enis_beside_lent();
         let comes = self.trunk_wanted() && self.trunk_here().is_none();
         if trunk || !comes || self.trunk_refusal(now).is_some() {
             return most;
@@ -145,6 +141,14 @@ impl Node {
             true => 0,
             false => most.saturating_sub(1),
         }
+    }
+
+    /// How many ENIs the pool may have beside those that pods have wholly.
+    pub(super) fn enis_beside_lent(&self) -> u32 {
+        let slots = self.config.limits.enis.saturating_sub(1);
+        self.config
+            .enis_max
+            .min(slots.saturating_sub(self.lent_enis()))
     }
 
     /// Whether the first ENI waits for the cloud to say whether there is a trunk.
