@@ -228,7 +228,7 @@ impl Cluster {
     ) {
         match (&result, call) {
             (Ok(Answer::Created(new)), Call::Create(create)) => {
-                self.vswitches.took(&create.vswitch);
+                self.took(&create.vswitch);
                 let eni = new.eni.id.clone();
                 self.notice(Notice::Did(key.clone(), Doing::Create, eni));
             }

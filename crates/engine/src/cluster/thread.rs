@@ -206,13 +206,17 @@ impl Cluster {
         match step {
             Step::Wait(until) => self.rest(now, key, until),
             Step::Create(record) => {
+                self.try_vswitches(now, &record);
                 let drawn = self.draw(now, key, &record);
                 self.store(key, Store::Create(record));
                 if let Some(thread) = self.threads.get_mut(key) {
                     thread.drawn = drawn;
                 }
             }
-            Step::Write(record) => self.store(key, Store::Write(record)),
+            Step::Write(record) => {
+                self.try_vswitches(now, &record);
+                self.store(key, Store::Write(record));
+            }
             Step::Delete => self.store(key, Store::Delete(uid)),
             Step::LetGo => self.store(key, Store::LetGo(uid)),
             Step::Call(calls) => {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use model::{Timestamp, VSwitch, VSwitchId, ZoneId};
+use model::{Timestamp, VSwitch, VSwitchId, ZoneId, podeni::PodEni};
 
 use super::{
     Cluster,
@@ -25,6 +25,10 @@ const FRESH: Duration = Duration::from_secs(600);
 
 /// How long a vSwitch that refused an ENI for want of addresses is left alone before it is described anew.
 const FULL: Duration = Duration::from_secs(60);
+
+/// How long the pod that asks one first, of all that wait for it, is waited for: an ENI is made within
+/// seconds, and a pod that went meanwhile holds nobody up for long.
+const TRIED: Duration = Duration::from_secs(10);
 
 /// How long one that the region does not have is not asked for again: somebody may be making it.
 const ABSENT: Duration = Duration::from_secs(30);
@@ -51,6 +55,8 @@ pub(super) struct Catalogue {
     due: BTreeMap<VSwitchId, Due>,
     absent: BTreeSet<VSwitchId>,
     misses: BTreeMap<VSwitchId, u32>,
+    /// Those in which no ENI was made since they were full.
+    doubted: BTreeSet<VSwitchId>,
     failures: u32,
 }
 
@@ -89,11 +95,25 @@ impl Catalogue {
         self.known.values().filter(full).count()
     }
 
-    /// An ENI was made in it.
-    pub(super) fn took(&mut self, id: &VSwitchId) {
+    /// An ENI was made in it; says whether others wait for that.
+    fn took(&mut self, id: &VSwitchId) -> bool {
+        let doubted = self.doubted.remove(id);
         if let Some(known) = self.known.get_mut(id) {
             let left = &mut known.described.available_addresses;
             *left = left.saturating_sub(1);
+            if doubted {
+                known.full_until = Timestamp::EPOCH;
+            }
+        }
+        doubted
+    }
+
+    /// An ENI is being asked of it: where that may be refused again, others wait for the answer.
+    fn tried(&mut self, now: Timestamp, id: &VSwitchId) {
+        if let Some(known) = self.known.get_mut(id)
+            && self.doubted.contains(id)
+        {
+            known.full_until = now.after(TRIED);
         }
     }
 
@@ -113,6 +133,7 @@ impl Catalogue {
             known.described.available_addresses = 0;
             known.full_until = now.after(FULL);
         }
+        self.doubted.insert(id.clone());
         self.due.insert(id.clone(), Due::At(now.after(FULL)));
     }
 }
@@ -197,7 +218,12 @@ impl Cluster {
                         },
                     };
                     self.vswitches.known.insert(id.clone(), known);
-                    if full { FULL } else { FRESH }
+                    if full {
+                        self.vswitches.doubted.insert(id.clone());
+                        FULL
+                    } else {
+                        FRESH
+                    }
                 }
                 None => {
                     self.vswitches.missed(&id);
@@ -209,6 +235,25 @@ impl Cluster {
         self.judge_networkings();
         self.think_of_waiting();
         self.hasten_list(now);
+    }
+
+    /// An ENI was made in a vSwitch.
+    pub(super) fn took(&mut self, id: &VSwitchId) {
+        if self.vswitches.took(id) {
+            self.think_of_waiting();
+        }
+    }
+
+    /// A record is to be written that asks for ENIs it did not ask for before.
+    pub(super) fn try_vswitches(&mut self, now: Timestamp, next: &PodEni) {
+        let before = self.records.get(&next.key);
+        let before = before.map_or(&[][..], |record| record.allocations.as_slice());
+        for (at, one) in next.allocations.iter().enumerate() {
+            let asked = before.get(at).map(|before| before.attempt);
+            if one.eni.is_none() && asked != Some(one.attempt) {
+                self.vswitches.tried(now, &one.vswitch);
+            }
+        }
     }
 
     /// Whoever waits may have waited for a vSwitch.

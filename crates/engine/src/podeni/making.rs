@@ -153,7 +153,7 @@ pub(super) fn enis(
                     Retry::Same => ask(record, allocation, &mut calls, &mut whys),
                     Retry::Changed => {}
                     Retry::Later => until = earlier(until, Some(again)),
-                    Retry::Full(full) => until = earlier(until, Some(full)),
+                    Retry::Full(full) => until = earlier(until, full),
                 }
             }
         }
@@ -196,8 +196,8 @@ enum Retry {
     Changed,
     /// Not yet.
     Later,
-    /// Not before the vSwitch may have an address again.
-    Full(Timestamp),
+    /// Not before the vSwitch may have an address again: when that is described, without a time.
+    Full(Option<Timestamp>),
 }
 
 fn retry(
@@ -216,9 +216,8 @@ fn retry(
         return Retry::Changed;
     }
     let known = seen.vswitches.get(&allocation.vswitch);
-    let full = known.map(|one| one.full_until).filter(|at| *at > now);
-    if let Some(full) = full.filter(|_| elsewhere) {
-        return Retry::Full(full);
+    if let Some(full) = known.filter(|one| elsewhere && one.is_full(now)) {
+        return Retry::Full(Some(full.full_until).filter(|at| *at > now));
     }
     if !due {
         return Retry::Later;

@@ -15,8 +15,16 @@ use crate::retry::Dice;
 pub struct KnownVSwitch {
     /// As the cloud described it.
     pub described: VSwitch,
-    /// Left alone until then: it refused an ENI for want of addresses.
+    /// Left alone until then: it refused an ENI for want of addresses, or somebody finds out whether it
+    /// still does.
     pub full_until: Timestamp,
+}
+
+impl KnownVSwitch {
+    /// Whether nothing may be asked of it: past `full_until` it is described anew, and the answer tells.
+    pub(super) fn is_full(&self, now: Timestamp) -> bool {
+        self.full_until > now || self.described.available_addresses == 0
+    }
 }
 
 /// The vSwitches the control plane knows.
@@ -57,9 +65,9 @@ pub(crate) fn choose(
             Some(one) if one.described.zone != *zone => {
                 obstacles.push(format!("{id} is in zone {}", one.described.zone));
             }
-            Some(one) if one.full_until > now || one.described.available_addresses == 0 => {
+            Some(one) if one.is_full(now) => {
                 obstacles.push(format!("{id} has no free address"));
-                // Past that time it is being described anew, and the answer wakes who waits.
+                // Past that time the answer to the description wakes who waits.
                 until = earlier(until, Some(one.full_until).filter(|at| *at > now));
             }
             Some(one) => usable.push(one),

@@ -253,6 +253,31 @@ fn a_full_vswitch_is_told_of_once_and_asked_rarely() {
 }
 
 #[test]
+fn one_pod_asks_a_full_vswitch_for_all_that_wait() {
+    let pods = 20;
+    // Nothing is given out while the description says that there is nothing, or that there is plenty.
+    for (shown, asked) in [(0, 0), (50, 11)] {
+        let mut world = World::new(1, Warm::default());
+        (world.addresses, world.shown) = (0, Some(50));
+        for at in 0..pods {
+            world.create(at, "n0");
+        }
+        world.run(MINUTE / 2);
+        world.shown = Some(shown);
+        let before = world.calls["create"];
+        world.run(10 * MINUTE);
+        let often = world.calls["create"] - before;
+        assert!(often <= asked, "{often} times, where {shown} are shown");
+        (world.addresses, world.shown) = (pods, None);
+        let before = world.calls["create"];
+        world.run(2 * MINUTE);
+        assert!(world.all_bound());
+        let often = world.calls["create"] - before;
+        assert!(often <= pods + 1, "{often} for {pods} pods");
+    }
+}
+
+#[test]
 fn a_write_that_fails_draws_no_second_one() {
     let mut world = filled(1, members(5));
     world.failing = 4;

@@ -70,6 +70,14 @@ pub(crate) struct World {
     pub(crate) members: usize,
     /// ENIs the vSwitch still has addresses for.
     pub(crate) addresses: usize,
+    /// What its description says of them, if that is not the truth.
+    pub(crate) shown: Option<usize>,
+    /// Lists of all ENIs that will still come empty.
+    pub(crate) blind: usize,
+    /// Places of each trunk that are taken by what is no ENI of the cluster.
+    pub(crate) strangers: usize,
+    /// Pods whose record a hand wrote: they do not run with what it says.
+    pub(crate) by_hand: BTreeSet<PodKey>,
     /// Instances that take no ENI, and what the cloud says then.
     pub(crate) refusing: BTreeMap<InstanceId, FaultClass>,
     /// Creates of records that still fail.
@@ -125,6 +133,10 @@ impl World {
             tokens: BTreeMap::new(),
             members: 30,
             addresses: 1000,
+            shown: None,
+            blind: 0,
+            strangers: 0,
+            by_hand: BTreeSet::new(),
             refusing: BTreeMap::new(),
             failing: 0,
             calls: BTreeMap::new(),
@@ -174,6 +186,7 @@ impl World {
     fn told(&self, pod: &Pod) -> Input {
         let record = self.records.get(&pod.key);
         let bound = record.filter(|one| one.phase == Phase::Bind && one.pod == pod.uid);
+        let bound = bound.filter(|one| !self.by_hand.contains(&one.key));
         let addresses = bound.into_iter().flat_map(|one| &one.allocations);
         let told = ClusterPod {
             pod: pod.clone(),
@@ -359,7 +372,8 @@ impl World {
                 let all = ids.into_iter().map(|id| VSwitch {
                     id,
                     zone: zone(),
-                    available_addresses: u32::try_from(self.addresses).unwrap(),
+                    available_addresses: u32::try_from(self.shown.unwrap_or(self.addresses))
+                        .unwrap(),
                     cidr: "10.0.0.0/16".parse().unwrap(),
                     ipv6_cidr: None,
                 });
@@ -370,7 +384,11 @@ impl World {
         }
     }
 
-    fn list(&self, op: OpNumber) -> Input {
+    fn list(&mut self, op: OpNumber) -> Input {
+        if self.blind > 0 {
+            self.blind -= 1;
+            return Input::Listed(op, Ok(vec![]));
+        }
         let all = self.enis.values().map(|eni| Listed {
             eni: eni.clone(),
             trunk: self.on.get(&eni.id).cloned(),
@@ -388,6 +406,7 @@ impl World {
 
     fn store(&mut self, key: &PodKey, store: Store) -> Result<Option<Box<PodEni>>, WriteFault> {
         let version = self.next_version();
+        self.by_hand.remove(key);
         if self.failing > 0 && matches!(store, Store::Create(_)) {
             self.failing -= 1;
             return Err(WriteFault::Failed("no answer".into()));
@@ -520,7 +539,8 @@ impl World {
                 if let Some(class) = self.refusing.get(instance) {
                     return Err(*class);
                 }
-                if self.on.values().filter(|one| **one == trunk).count() >= self.members {
+                let taken = self.on.values().filter(|one| **one == trunk).count();
+                if taken + self.strangers >= self.members {
                     return Err(FaultClass::Exhausted(Exhausted::EniPerInstance));
                 }
                 let one = self.enis.get_mut(eni).ok_or(FaultClass::Gone)?;
@@ -603,7 +623,7 @@ impl World {
     fn check(&self) {
         let mut owners: BTreeMap<&EniId, &PodKey> = BTreeMap::new();
         for (key, record) in &self.records {
-            if record.phase != Phase::Bind || record.deleting {
+            if record.phase != Phase::Bind || record.deleting || self.by_hand.contains(key) {
                 continue;
             }
             let Some(eni) = record.allocations[0].eni.as_ref() else {

@@ -159,7 +159,7 @@ impl Cluster {
         result: Result<Answer, Fault>,
     ) {
         match (&result, call) {
-            (Ok(_), Call::Create(create)) => self.vswitches.took(&create.vswitch),
+            (Ok(_), Call::Create(create)) => self.took(&create.vswitch),
             (Err(fault), Call::Create(create))
                 if fault.class == FaultClass::Exhausted(Exhausted::VSwitch) =>
             {
