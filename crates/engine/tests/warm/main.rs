@@ -200,6 +200,30 @@ fn pods_go_before_spares_where_the_trunk_is_full() {
 }
 
 #[test]
+fn what_becomes_free_on_a_full_trunk_goes_to_the_pod_that_waits() {
+    // A pod leaves its place, or strangers do, at any moment of the waits between two tries.
+    for (leaves, wait) in (0..40).flat_map(|wait| [(true, wait), (false, wait)]) {
+        let mut world = World::new(1, members(3));
+        (world.members, world.strangers) = (4, 3);
+        world.planes.clear();
+        world.boot();
+        world.create(0, "n0");
+        world.run(MINUTE);
+        assert!(world.all_bound());
+        world.create(1, "n0");
+        world.run(4 * MINUTE + SECOND * wait);
+        assert!(!world.all_bound(), "the trunk is full");
+        match leaves {
+            true => world.delete(0),
+            false => world.strangers = 2,
+        }
+        // The longest wait between two tries, and a detach.
+        world.run(SECOND * 35);
+        assert!(world.all_bound(), "{leaves} {wait}");
+    }
+}
+
+#[test]
 fn spares_of_an_edition_go_with_it() {
     let mut world = filled(2, members(3));
     let before: BTreeSet<EniId> = world.spare().iter().map(|eni| eni.id.clone()).collect();

@@ -65,7 +65,7 @@ impl Cluster {
             return false;
         };
         let attached = matches!(place, Place::Node(_));
-        let full = self.room(&place).is_none_or(|room| room <= 0);
+        let full = self.room(&place).is_none_or(|room| room <= 0) || self.is_crowded(&place);
         let wanted = self.edition(&edition);
         let wanted = wanted.map_or(0, |one| self.wants_at(one, &place));
         if !(attached || confirmed) || full || self.pool.count(&edition, &place) >= wanted {

@@ -162,7 +162,8 @@ impl Cluster {
         let there = node.is_some_and(|node| {
             record.instance.as_ref() == Some(&node.instance) && record.trunk == node.trunk
         });
-        if !there || self.room(&place).is_none_or(|room| room < 0) {
+        let full = self.room(&place).is_none_or(|room| room < 0) || self.is_crowded(&place);
+        if !there || full {
             return;
         }
         for allocation in &record.allocations {

@@ -126,6 +126,8 @@ pub(super) struct Pool {
     used: BTreeMap<(String, Place), Timestamp>,
     /// Places where an edition was refused: how often in a row, and until when it is left alone.
     refused: BTreeMap<(String, Place), (u32, Timestamp)>,
+    /// Pods whose ENI the cloud refused because the trunk of their node is full.
+    crowded: BTreeSet<PodKey>,
     /// Places that wait until fewer are being made.
     queue: BTreeSet<Place>,
     /// Editions of which people know that none can be made.

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 use ipnet::IpNet;
 use model::{
     DualStack, InterfaceName, PodKey, Timestamp, VSwitchId, ZoneId,
-    podeni::{Allocation, Phase},
+    podeni::{Allocation, Phase, PodEni},
     podnetworking::{EniAttachment, PodNetworking, Tenure},
 };
 
@@ -146,7 +146,7 @@ impl Cluster {
     }
 
     /// The cloud refused a pod's ENI for want of room where there should be some: what nobody knows of takes
-    /// it, as long as the collector has not found it. A spare makes way, and none is begun for a while.
+    /// it, as long as the collector has not found it. A spare makes way, and no other comes before the pod.
     pub(in crate::cluster) fn crowded(&mut self, now: Timestamp, key: &PodKey) {
         let Some(record) = self.records.get(key) else {
             return;
@@ -158,6 +158,25 @@ impl Cluster {
             self.refused(now, &edition, &place);
         }
         self.make_room(now, &place, 1);
+        // What is on its way would take what becomes free.
+        let all = self.pool.of(&place);
+        let coming = all.filter(|(_, one)| matches!(one.standing, Standing::Coming));
+        for id in coming.map(|(id, _)| id).collect::<Vec<_>>() {
+            self.pool.stand(now, id, Standing::Leaving);
+        }
+        let waits = |key: &PodKey| self.records.get(key).is_some_and(waits);
+        self.pool.crowded.retain(waits);
+        self.pool.crowded.insert(key.clone());
+    }
+
+    /// Whether a pod waits for room in a place that had none: what becomes free there is the pod's.
+    pub(super) fn is_crowded(&self, place: &Place) -> bool {
+        let Place::Node(name) = place else {
+            return false;
+        };
+        let crowded = self.pool.crowded.iter();
+        let mut records = crowded.filter_map(|key| self.records.get(key));
+        records.any(|record| record.node == *name && waits(record))
     }
 
     /// Lets as many spares leave as pods lack room.
@@ -168,7 +187,10 @@ impl Cluster {
         let lacking = lacking.saturating_sub(on_their_way.count());
         let all = self.pool.of(place);
         let free = all.filter(|(_, one)| one.counts() && !one.is_spoken_for());
-        let leave: Vec<SlotId> = free.take(lacking).map(|(id, _)| id).collect();
+        let mut free: Vec<_> = free.collect();
+        // Those that have a place there first.
+        free.sort_by_key(|(id, one)| (matches!(one.standing, Standing::Coming), *id));
+        let leave: Vec<SlotId> = free.into_iter().take(lacking).map(|(id, _)| id).collect();
         for id in leave {
             self.pool.stand(now, id, Standing::Leaving);
         }
@@ -240,10 +262,10 @@ impl Cluster {
         let refused = self.pool.refused.get(&at).map(|(_, until)| *until);
         let refused = refused.filter(|until| *until > now);
         let held = !self.held.is_empty() || self.pods_wait(now, place);
-        held.then(|| now.after(Duration::from_secs(1)))
-            .into_iter()
-            .chain(refused)
-            .max()
+        let held = held.then(|| now.after(Duration::from_secs(1)));
+        // Its end is a change of the pod's record, which is looked at anyway.
+        let crowded = self.is_crowded(place).then(|| now.after(PODS_FIRST));
+        [held, crowded, refused].into_iter().flatten().max()
     }
 
     /// Whether a pod of the node waits for its ENIs.
@@ -305,4 +327,9 @@ impl Cluster {
         let place = super::Matter::Place(place.clone());
         self.pool.alarms.set(place, until);
     }
+}
+
+/// Whether the ENIs of a record are on their way to its node.
+fn waits(record: &PodEni) -> bool {
+    !record.deleting && matches!(record.phase, Phase::Initial | Phase::Binding)
 }
