@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use model::{EniId, EniKind, EniStatus, FaultClass, InstanceId, PodKey, Timestamp};
+use model::{EniId, EniKind, EniStatus, FaultClass, InstanceId, PodKey, Timestamp, podeni::Phase};
 
 use super::{
     Cluster,
@@ -33,6 +33,10 @@ const LIST_SOON: Duration = Duration::from_secs(30);
 /// ENI named in its record, within half a minute of the cloud answering again.
 const CONFIRMED: Duration = Duration::from_secs(590);
 
+/// First lists in a row that lack what a record says is on a trunk before one is believed: it may be cut
+/// short, or come from a moment in which the permission was missing. Then somebody took that ENI away.
+const LACKS_CONFIRMED: u32 = 3;
+
 /// ENIs taken away after one list, so that a mistake nobody thought of is a small one.
 const COLLECT_MOST: usize = 20;
 
@@ -47,6 +51,8 @@ pub(super) struct Orphans {
     began: Timestamp,
     in_flight: usize,
     again_soon: bool,
+    /// First lists that lacked what there is.
+    lacking: u32,
 }
 
 impl Orphans {
@@ -80,7 +86,9 @@ impl Cluster {
             .values()
             .flat_map(|one| &one.networking.vswitches);
         let known = named.all(|id| self.vswitches.standing(id) != Standing::Unknown);
-        if known && self.keeps_spares() && !self.pool.is_listed() {
+        // One that was doubted is asked for again in its own time.
+        let first = !self.pool.is_listed() && self.orphans.lacking == 0;
+        if known && first && self.keeps_spares() {
             self.orphans.list_at = self.orphans.list_at.map(|at| at.min(now));
         }
     }
@@ -116,6 +124,14 @@ impl Cluster {
                 return;
             }
         };
+        if let Some(lacks) = self.lacks(&listed) {
+            self.orphans.lacking += 1;
+            if self.orphans.lacking < LACKS_CONFIRMED {
+                self.notice(Notice::CloudFailed(lacks));
+                self.orphans.list_at = Some(now.after(LIST_SOON));
+                return;
+            }
+        }
         self.compare_spares(now, self.orphans.began, &listed);
         // A record nobody can read may refer to any of them.
         let Some(referenced) = self.referenced() else {
@@ -146,6 +162,26 @@ impl Cluster {
         if std::mem::take(&mut self.orphans.again_soon) {
             self.orphans.list_at = Some(now.after(LIST_SOON));
         }
+    }
+
+    /// Why the first list cannot be the whole truth, if it cannot: it says what is kept ready, and whoever
+    /// took an empty one for that would make everything twice.
+    fn lacks(&self, listed: &[Listed]) -> Option<String> {
+        if self.pool.is_listed() {
+            return None;
+        }
+        let listed: BTreeSet<&EniId> = listed.iter().map(|one| &one.eni.id).collect();
+        let bound = self.records.values().filter(|record| {
+            let there = self.trunk_of(&record.node).is_some();
+            there && !record.deleting && record.phase == Phase::Bind
+        });
+        let attached = bound.flat_map(|record| &record.attached);
+        let mut members = attached.filter(|(_, attached)| attached.vlan.is_some());
+        let (eni, _) = members.find(|(eni, _)| !listed.contains(eni))?;
+        Some(format!(
+            "the list of the VPC's ENIs lacks {eni}, which a PodENI says is on a trunk: is \
+             ecs:DescribeNetworkInterfaces permitted?"
+        ))
     }
 
     fn is_ours(&self, one: &Listed) -> bool {

@@ -126,6 +126,19 @@ fn a_new_leader_draws_nothing_before_the_last_ones_writes_have_ended() {
 }
 
 #[test]
+fn a_list_that_lacks_what_there_is_is_asked_for_again() {
+    // The third is believed: somebody took the ENI away that a record names.
+    for (blind, spares) in [(1, 3), (2, 3), (3, 6)] {
+        let mut world = filled(1, members(3));
+        world.planes.clear();
+        world.blind = blind;
+        world.boot();
+        world.run(5 * MINUTE);
+        assert_eq!(world.spare().len(), spares, "{blind} empty lists");
+    }
+}
+
+#[test]
 fn of_two_records_that_name_one_eni_the_bound_one_keeps_it() {
     // Nobody is bound: the first by name has it. The second is: it has it.
     for (second, keeps) in [(Phase::Binding, 1), (Phase::Bind, 2)] {

@@ -106,7 +106,7 @@ impl Cluster {
     }
 
     /// The node, if it has a trunk.
-    pub(super) fn trunk_of(&self, name: &str) -> Option<&Node> {
+    pub(in crate::cluster) fn trunk_of(&self, name: &str) -> Option<&Node> {
         self.nodes.get(name).filter(|node| node.trunk.is_some())
     }
 
