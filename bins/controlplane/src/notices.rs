@@ -2,7 +2,7 @@
 //! object are events of it, by the reasons operators know.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -13,7 +13,7 @@ use kube::{
     Client,
     runtime::events::{Event, EventType},
 };
-use model::PodKey;
+use model::{EniId, PodKey};
 use tokio::sync::mpsc;
 
 use crate::cause::of_kube;
@@ -159,10 +159,24 @@ impl Notices {
                 );
                 self.pod("PodENIMissing", "CreatePod", EventType::Warning, pod, note);
             }
+            Notice::Doubled(eni, pods) => self.doubled(eni, pods),
             Notice::CloudFailed(text) => {
                 tracing::warn!(text, "cloud");
                 self.count("CloudFailed");
             }
+        }
+    }
+
+    fn doubled(&self, eni: &EniId, pods: &BTreeSet<PodKey>) {
+        let names: Vec<String> = pods.iter().map(PodKey::to_string).collect();
+        let names = names.join(", ");
+        tracing::error!(%eni, pods = names, "PodENIs name one ENI");
+        let note = format!(
+            "the PodENIs of {names} name the same ENI, {eni}: who runs with it keeps it, else the first by \
+             name, and another is made for the rest; where several run with it, delete all but one of these pods"
+        );
+        for pod in pods {
+            self.podeni("PodENIDoubled", pod, note.clone());
         }
     }
 

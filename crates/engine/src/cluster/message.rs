@@ -208,6 +208,8 @@ pub enum Notice {
     Collected(EniId),
     /// An ENI of ours that no record refers to, though a pod uses its address: somebody deleted the record.
     Unrecorded(EniId, PodKey),
+    /// Bound records of these pods name one ENI: a hand wrote one of them, or two leaders overlapped.
+    Doubled(EniId, BTreeSet<PodKey>),
     /// The cloud refused or did not answer something that is no pod's.
     CloudFailed(String),
 }

@@ -9,6 +9,7 @@
 //! Must not know: the Kubernetes types, the cloud's wire format, who leads.
 
 mod calls;
+mod doubled;
 mod message;
 mod networking;
 mod orphan;
@@ -56,6 +57,8 @@ pub struct Cluster {
     records: Registry,
     /// Records of a name, by UID, that writes of ours ended one after the other and the watch has not told of.
     gone: BTreeMap<PodKey, VecDeque<String>>,
+    /// ENIs of which people know that several bound records name them.
+    doubled: BTreeSet<EniId>,
     /// Records that cannot be read, with the ENIs they name if those can.
     unreadable: BTreeMap<PodKey, Option<BTreeSet<EniId>>>,
     planes: BTreeMap<String, Plane>,
@@ -93,6 +96,7 @@ impl Cluster {
             namespaces: BTreeMap::new(),
             records: Registry::default(),
             gone: BTreeMap::new(),
+            doubled: BTreeSet::new(),
             unreadable: BTreeMap::new(),
             planes: BTreeMap::new(),
             threads: BTreeMap::new(),

@@ -84,7 +84,7 @@ fn lose(record: &mut PodEni, at: usize) {
     record.phase = Phase::Initial;
 }
 
-/// Gives up ENIs that another record names: whoever is bound, or came first by name, keeps one.
+/// Gives up ENIs that another record has the better right to, and their addresses, promised or not.
 pub(super) fn part(record: &PodEni, parted: &BTreeSet<EniId>) -> Plan {
     let mut next = record.clone();
     for (at, allocation) in record.allocations.iter().enumerate() {
@@ -92,6 +92,9 @@ pub(super) fn part(record: &PodEni, parted: &BTreeSet<EniId>) -> Plan {
         if eni.is_some_and(|eni| parted.contains(&eni.id)) {
             next.attached.clear();
             lose(&mut next, at);
+            if let Some(lost) = next.allocations.get_mut(at) {
+                lost.addresses = model::DualStack::default();
+            }
         }
     }
     Plan {

@@ -209,7 +209,9 @@ fn serve(
             .is_some_and(|eni| seen.parted.contains(&eni.id))
     };
     match record.phase {
-        Phase::Initial | Phase::Binding if record.allocations.iter().any(anothers) => {
+        Phase::Initial | Phase::Binding | Phase::Bind
+            if record.allocations.iter().any(anothers) =>
+        {
             binding::part(record, seen.parted)
         }
         Phase::Initial | Phase::Binding if record.allocations.iter().all(made) => {

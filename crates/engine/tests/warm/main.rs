@@ -140,14 +140,20 @@ fn a_list_that_lacks_what_there_is_is_asked_for_again() {
 
 #[test]
 fn of_two_records_that_name_one_eni_the_bound_one_keeps_it() {
-    // Nobody is bound: the first by name has it. The second is: it has it.
-    for (second, keeps) in [(Phase::Binding, 1), (Phase::Bind, 2)] {
+    // Nobody is bound: the first by name has it. One is, or both are: the one whose pod runs with it.
+    let (first, second) = (Phase::Initial, Phase::Bind);
+    for (phases, keeps) in [
+        ([first, first], 1),
+        ([first, second], 2),
+        ([second, second], 1),
+        ([second, second], 2),
+    ] {
         let mut world = filled(1, members(2));
         world.planes.clear();
-        for at in [1, 2] {
+        let stray = world.spare()[0].clone();
+        for (at, phase) in [1, 2].into_iter().zip(phases) {
             world.create(at, "n0");
             let mut record = world.records[&pod_name(900)].clone();
-            let stray = world.spare()[0].clone();
             let allocation = &mut record.allocations[0];
             let eni = allocation.eni.as_mut().expect("made");
             (eni.id, eni.mac) = (stray.id.clone(), stray.mac);
@@ -156,28 +162,26 @@ fn of_two_records_that_name_one_eni_the_bound_one_keeps_it() {
             record.uid = format!("by-hand-{at}");
             record.version = world.next_version();
             record.pod = world.pods[&record.key].uid.clone();
-            record.phase = Phase::Initial;
-            record.attached.clear();
-            if at == 2 && second == Phase::Bind {
-                let first = world.records[&pod_name(900)].attached.values().next();
+            record.phase = phase;
+            let attached = std::mem::take(&mut record.attached);
+            if let Some(mut attached) = attached.into_values().next().filter(|_| phase == second) {
                 let [.., high, low] = stray.mac.0;
-                let mut attached = first.expect("attached").clone();
                 attached.vlan = Some(u16::from_be_bytes([high, low]));
-                record.phase = Phase::Bind;
                 record.attached.insert(stray.id.clone(), attached);
             }
-            // Both name the same one.
-            if let Some(other) = world.records.get(&pod_name(1)) {
-                record.allocations = other.allocations.clone();
+            if at != keeps {
+                world.by_hand.insert(record.key.clone());
             }
             world.records.insert(record.key.clone(), record);
         }
-        let contested = eni_of(&world, 1);
         world.boot();
         world.run(MINUTE);
         assert!(world.all_bound());
-        assert_eq!(eni_of(&world, keeps), contested, "{second:?}");
+        assert_eq!(eni_of(&world, keeps), stray.id, "{phases:?}");
         assert_ne!(eni_of(&world, 1), eni_of(&world, 2));
+        let told = |one: &&Notice| matches!(one, Notice::Doubled(eni, _) if *eni == stray.id);
+        let told = world.notices.iter().filter(told).count();
+        assert_eq!(told, usize::from(phases == [second, second]), "{phases:?}");
     }
 }
 

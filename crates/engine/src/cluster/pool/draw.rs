@@ -133,18 +133,6 @@ impl Cluster {
         parted.cloned().collect()
     }
 
-    /// Whether another record names the ENI too and has the better right to it: one that is bound, and
-    /// before it is known which is, the first by name. What leaves has none.
-    fn is_anothers(&self, record: &PodEni, eni: &EniId) -> bool {
-        let unbound = |one: &PodEni| matches!(one.phase, Phase::Initial | Phase::Binding);
-        let others = self.records.owners(eni).filter(|key| **key != record.key);
-        let mut others = others.filter_map(|key| self.records.get(key));
-        others.any(|other| {
-            record.deleting
-                || unbound(record) && !other.deleting && (!unbound(other) || other.key < record.key)
-        })
-    }
-
     /// Keeps the ENIs of a record that leaves, as far as they are wanted.
     pub(in crate::cluster) fn keep_back(
         &mut self,

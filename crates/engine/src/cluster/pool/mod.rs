@@ -353,6 +353,7 @@ impl Cluster {
     pub(super) fn follow_records(&mut self, now: Timestamp) {
         let Changed { enis, places, left } = self.records.take_changed();
         for eni in enis {
+            self.look_for_doubles(&eni);
             let Some(id) = self.pool.by_eni.get(&eni).copied() else {
                 continue;
             };
