@@ -11,7 +11,7 @@ use engine::budget::Api;
 use model::podnetworking::Warm;
 use serde::Deserialize;
 
-use crate::{degradation::Degradation, routes::Selector, webhook::Known};
+use crate::{backoff, degradation::Degradation, routes::Selector, webhook::Known};
 
 /// A lease shorter than this is lost by a pause that nobody else notices.
 const LEASE_MIN: Duration = Duration::from_secs(3);
@@ -89,6 +89,7 @@ pub(crate) struct Config {
     pub(crate) enable_webhook_inject_resource: bool,
     pub(crate) custom_stateful_workload_kinds: Vec<String>,
     pub(crate) rate_limit: BTreeMap<String, u32>,
+    pub(crate) backoff_override: backoff::Override,
     pub(crate) degradation: Degradation,
     pub(crate) warm_members_per_node: u32,
     #[serde(rename = "warmENIsPerZone")]
@@ -126,6 +127,7 @@ impl Default for Config {
             enable_webhook_inject_resource: true,
             custom_stateful_workload_kinds: Vec::new(),
             rate_limit: BTreeMap::new(),
+            backoff_override: backoff::Override::default(),
             degradation: Degradation::default(),
             warm_members_per_node: 0,
             warm_enis_per_zone: 0,
@@ -189,6 +191,7 @@ impl Config {
                 members_per_node: Some(self.warm_members_per_node),
                 enis_per_zone: Some(self.warm_enis_per_zone),
             },
+            waits: self.backoff_override.0,
             ..Default::default()
         };
         for (name, calls) in &self.rate_limit {
@@ -359,6 +362,10 @@ mod tests {
             (
                 "clusterID: c1\nvpcID: v\nwarmENIsPerZone: 513\n",
                 "warmENIsPerZone is 513",
+            ),
+            (
+                "clusterID: c1\nvpcID: v\nbackoffOverride:\n  eni_make: {duration: 1s}\n",
+                "backoffOverride names eni_make",
             ),
             ("clusterID: [c1\n", "not the configuration"),
         ];

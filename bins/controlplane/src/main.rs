@@ -1,6 +1,7 @@
 //! The control plane: wires the machine of `engine::cluster` and the planners of `engine::admission` to the
 //! API server and the cloud. No decision is taken here.
 
+mod backoff;
 mod calls;
 mod cause;
 mod config;

@@ -334,13 +334,13 @@ impl Cluster {
             Asker::Pod(key, uid) => {
                 let thread = self.threads.get_mut(&key);
                 if let Some(progress) = thread.and_then(|thread| thread.progress_of(&uid)) {
-                    progress.answered(now, call, answer);
+                    progress.answered(now, &self.config.waits, call, answer);
                 }
                 self.think(key);
             }
             Asker::Spare(id) => {
                 if let Some(progress) = self.pool.progress_of(id) {
-                    progress.answered(now, call, answer);
+                    progress.answered(now, &self.config.waits, call, answer);
                 }
                 self.pool.look_at(id);
             }

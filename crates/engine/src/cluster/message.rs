@@ -14,7 +14,7 @@ use model::{
 pub use super::pool::Spent;
 use crate::{
     budget::Api,
-    podeni::{Answer, Call, Fault, Node, Pod, SeenEni},
+    podeni::{Answer, Call, Fault, Node, Pod, SeenEni, Waits},
 };
 
 /// Calls a minute of an API the configuration does not name. The default of the cloud's own limits is
@@ -34,6 +34,8 @@ pub struct Config {
     pub collect: bool,
     /// Spare ENIs of PodNetworkings that do not say how many.
     pub warm: Warm,
+    /// How long to wait between two tries (configuration key `backoffOverride`).
+    pub waits: Waits,
 }
 
 impl Default for Config {
@@ -49,6 +51,7 @@ impl Default for Config {
             tags: BTreeMap::new(),
             collect: true,
             warm: Warm::default(),
+            waits: Waits::default(),
         }
     }
 }

@@ -22,7 +22,7 @@ use model::{
     podnetworking::{Release, Tenure},
 };
 
-pub use progress::{Answer, Call, CreateEni, Fault, NewEni, Progress, SeenEni};
+pub use progress::{Answer, Call, CreateEni, Fault, NewEni, Progress, SeenEni, Waits};
 pub(crate) use spare::{Keeping, keep, remove};
 pub(crate) use vswitch::{Choice, choose};
 pub use vswitch::{KnownVSwitch, VSwitches};

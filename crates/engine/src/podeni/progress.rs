@@ -96,6 +96,31 @@ pub struct NewEni {
     pub addresses: DualStack<IpAddr>,
 }
 
+/// How long to wait between two tries for an ENI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// After a create that was refused.
+    pub create: Backoff,
+    /// After an attach that was refused.
+    pub attach: Backoff,
+    /// After a detach or a delete that was refused.
+    pub release: Backoff,
+    /// Between two looks at an ENI on its way. Shorter than [`Backoff::APPEAR`] it must not be: what so many
+    /// looks in a row do not show counts as attached to nothing.
+    pub look: Backoff,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self {
+            create: Backoff::CLOUD,
+            attach: Backoff::CLOUD,
+            release: Backoff::CLOUD,
+            look: Backoff::APPEAR,
+        }
+    }
+}
+
 /// What a call came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -262,20 +287,39 @@ impl Progress {
     }
 
     /// What `call` came to.
-    pub fn answered(&mut self, now: Timestamp, call: &Call, result: Result<Answer, Fault>) {
+    pub fn answered(
+        &mut self,
+        now: Timestamp,
+        waits: &Waits,
+        call: &Call,
+        result: Result<Answer, Fault>,
+    ) {
+        let look = waits.look;
         match call {
             Call::Create(create) => {
-                self.made(now, (create.interface.clone(), create.attempt), result)
+                let key = (create.interface.clone(), create.attempt);
+                self.made(now, waits.create, key, result);
             }
-            Call::Look(eni) => self.looked(now, eni, result),
-            Call::Attach { eni, .. } | Call::Detach { eni, .. } => {
-                self.moved(now, eni, Belief::Moving, result);
+            Call::Look(eni) => self.looked(now, look, eni, result),
+            Call::Attach { eni, .. } => {
+                self.moved(now, (look, waits.attach), eni, Belief::Moving, result);
             }
-            Call::Delete(eni) => self.moved(now, eni, Belief::Gone, result),
+            Call::Detach { eni, .. } => {
+                self.moved(now, (look, waits.release), eni, Belief::Moving, result);
+            }
+            Call::Delete(eni) => {
+                self.moved(now, (look, waits.release), eni, Belief::Gone, result);
+            }
         }
     }
 
-    fn made(&mut self, now: Timestamp, key: (InterfaceName, u32), result: Result<Answer, Fault>) {
+    fn made(
+        &mut self,
+        now: Timestamp,
+        wait: Backoff,
+        key: (InterfaceName, u32),
+        result: Result<Answer, Fault>,
+    ) {
         let request = self.requests.entry(key).or_default();
         request.in_flight = false;
         match result {
@@ -289,13 +333,21 @@ impl Progress {
                 request.uncertain |= !fault.class.is_definite();
                 request.tries += 1;
                 let tries = request.tries;
-                request.not_before = now.after(Backoff::CLOUD.wait(tries, &mut self.dice));
+                request.not_before = now.after(wait.wait(tries, &mut self.dice));
                 request.refused = Some(fault);
             }
         }
     }
 
-    fn moved(&mut self, now: Timestamp, eni: &EniId, done: Belief, result: Result<Answer, Fault>) {
+    /// A call that moves an ENI ended; `look` and `again` wait after success and after refusal.
+    fn moved(
+        &mut self,
+        now: Timestamp,
+        (look, again): (Backoff, Backoff),
+        eni: &EniId,
+        done: Belief,
+        result: Result<Answer, Fault>,
+    ) {
         let mut dice = self.dice.clone();
         let track = self.track(eni);
         track.in_flight = false;
@@ -303,7 +355,7 @@ impl Progress {
             Ok(_) => {
                 track.belief = Some(done);
                 (track.tries, track.gone, track.complaint) = (0, 0, None);
-                track.not_before = now.after(Backoff::APPEAR.wait(1, &mut dice));
+                track.not_before = now.after(look.wait(1, &mut dice));
             }
             Err(fault) if fault.class == FaultClass::Gone && track.gone + 1 >= GONE_CONFIRMED => {
                 track.belief = Some(Belief::Gone);
@@ -317,19 +369,25 @@ impl Progress {
                 // Nobody knows what it is like now: look before the next try.
                 track.belief = None;
                 track.tries += 1;
-                track.not_before = now.after(Backoff::CLOUD.wait(track.tries, &mut dice));
+                track.not_before = now.after(again.wait(track.tries, &mut dice));
                 track.complaint = Some(fault);
             }
         }
         self.dice = dice;
     }
 
-    fn looked(&mut self, now: Timestamp, eni: &EniId, result: Result<Answer, Fault>) {
+    fn looked(
+        &mut self,
+        now: Timestamp,
+        look: Backoff,
+        eni: &EniId,
+        result: Result<Answer, Fault>,
+    ) {
         let mut dice = self.dice.clone();
         let track = self.track(eni);
         track.in_flight = false;
         track.tries += 1;
-        track.not_before = now.after(Backoff::APPEAR.wait(track.tries, &mut dice));
+        track.not_before = now.after(look.wait(track.tries, &mut dice));
         match result {
             Ok(Answer::Seen(seen)) => {
                 track.gone = 0;

@@ -180,7 +180,8 @@ impl Cluster {
             self.pool.told.remove(&at.0);
             self.pool.refused.remove(&at);
         }
-        slot.progress.answered(now, call, result);
+        let waits = &self.config.waits;
+        slot.progress.answered(now, waits, call, result);
         self.pool.look_at(id);
         let Some(fault) = refused.filter(|_| matches!(call, Call::Create(_) | Call::Attach { .. }))
         else {
