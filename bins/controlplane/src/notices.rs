@@ -129,8 +129,9 @@ impl Notices {
             Notice::Overlooked(pod, networking) => {
                 tracing::warn!(%pod, networking, "a pod was created past the webhook");
                 let note = format!(
-                    "PodNetworking {networking} selects this pod, but the webhook did not answer when it was \
-                     created: it has an address of the node's shared ENIs; delete it so that it is created again"
+                    "PodNetworking {networking} selects this pod, but it was created while the webhook did not \
+                     answer, or before the PodNetworking: it has an address of the node's shared ENIs; delete \
+                     it so that it is created again"
                 );
                 self.pod(
                     "PodNetworkingMissed",

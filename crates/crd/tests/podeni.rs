@@ -216,7 +216,7 @@ fn the_facts_of_the_design_document_are_there() {
     let stored = PodEni::create(&record());
     let status = stored.halves(&record()).status.unwrap();
     let value = serde_json::to_value(&status).unwrap();
-    let facts: [(&str, Value); 10] = [
+    let facts: [(&str, Value); 12] = [
         ("/apiVersion", json!("network.alibabacloud.com/v1beta1")),
         ("/kind", json!("PodENI")),
         ("/metadata/name", json!("sts-fixed-ip-0")),
@@ -233,10 +233,22 @@ fn the_facts_of_the_design_document_are_there() {
         ("/spec/allocations/0/ipv4", json!("192.168.63.206")),
         ("/status/podLastSeen", json!("2021-07-12T08:21:16Z")),
         ("/status/phase", json!("Bind")),
+        ("/status/instanceID", json!("i-bp18kejuoajwm8jsb0er")),
+        ("/status/trunkENIID", json!("eni-bp1b1plkgpoi8lxj1hcj")),
     ];
-    for (at, expected) in facts {
-        assert_eq!(value.pointer(at), Some(&expected), "{at}");
+    for (at, expected) in &facts {
+        assert_eq!(value.pointer(at), Some(expected), "{at}");
     }
+    // It is kept when its pod is deleted, and only its phase is another.
+    let mut kept = record();
+    kept.phase = Phase::Unbind;
+    kept.attached.clear();
+    let status = stored.halves(&kept).status.unwrap();
+    let value = serde_json::to_value(&status).unwrap();
+    for (at, expected) in facts.iter().filter(|(at, _)| *at != "/status/phase") {
+        assert_eq!(value.pointer(at), Some(expected), "{at}");
+    }
+    assert_eq!(value["status"]["phase"], "Unbind");
     let value = serde_json::to_value(PodEni::create(&elastic)).unwrap();
     let expected = json!({"releaseAfter": "0s", "type": "Elastic"});
     let found = value.pointer("/spec/allocations/0/allocationType");

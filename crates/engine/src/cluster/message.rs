@@ -203,7 +203,7 @@ pub enum Notice {
     /// A PodNetworking cannot be used, and why.
     NetworkingFailed(String, String),
     /// A pod runs without the ENI a PodNetworking promises it: it was created while the webhook did not
-    /// answer.
+    /// answer, or before the PodNetworking.
     Overlooked(PodKey, String),
     /// No ENI can be kept ready for a PodNetworking, and why; told once until one can be.
     SpareFailed(String, String),

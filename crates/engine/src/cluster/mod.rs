@@ -122,10 +122,7 @@ impl Cluster {
         match input {
             Input::Pod(key, pod) => self.pod_seen(key, pod.map(|pod| *pod)),
             Input::Node(name, node) => self.node_seen(&name, node),
-            Input::Namespace(name, labels) => match labels {
-                Some(labels) => drop(self.namespaces.insert(name, labels)),
-                None => drop(self.namespaces.remove(&name)),
-            },
+            Input::Namespace(name, labels) => self.namespace_seen(&name, labels),
             Input::Record(key, record) => self.record_seen(key, record.map(|one| *one)),
             Input::Unreadable(key, enis, why) => self.unreadable(key, enis, why),
             Input::Networking(name, networking) => {

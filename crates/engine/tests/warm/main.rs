@@ -234,8 +234,8 @@ fn what_becomes_free_on_a_full_trunk_goes_to_the_pod_that_waits() {
             true => world.delete(0),
             false => world.strangers = 2,
         }
-        // The longest wait between two tries, and a detach.
-        world.run(SECOND * 35);
+        // The longest wait between two tries, a detach and an attach.
+        world.run(SECOND * 45);
         assert!(world.all_bound(), "{leaves} {wait}");
     }
 }
