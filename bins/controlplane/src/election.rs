@@ -224,3 +224,52 @@ fn settled(result: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::webhook::tests::tls::api_server;
+
+    /// Nobody loses a lease of this length because the machine is busy.
+    const LASTS: Duration = Duration::from_secs(3);
+
+    #[tokio::test]
+    async fn the_next_leads_at_once_when_one_gives_up_and_after_its_time_when_one_dies() {
+        let client = api_server().await;
+        let replica = |who: &str| {
+            let lead = Lead::new(true);
+            let one = Election {
+                api: Api::namespaced(client.clone(), "kube-system"),
+                name: "lock".into(),
+                namespace: "kube-system".into(),
+                who: who.into(),
+                duration: LASTS,
+                period: Duration::from_millis(50),
+                lead: lead.clone(),
+            };
+            (one, lead)
+        };
+        let (one, first) = replica("one");
+        assert!(!first.holds());
+        one.win().await;
+        assert!(first.holds());
+        let (two, second) = replica("two");
+        tokio::select! {
+            why = one.keep() => panic!("{why}"),
+            () = two.win() => panic!("two lead"),
+            () = tokio::time::sleep(LASTS + LASTS / 3) => {}
+        }
+        one.release().await;
+        assert!(!first.holds());
+        let began = Instant::now();
+        two.win().await;
+        assert!(began.elapsed() < LASTS / 2 && second.holds());
+
+        // It dies, or hangs: it knows that it does not lead before anybody else does.
+        let (three, third) = replica("three");
+        let began = Instant::now();
+        three.win().await;
+        assert!(began.elapsed() >= LASTS && third.holds() && !second.holds());
+        assert_eq!(two.keep().await, "another replica holds the lease");
+    }
+}

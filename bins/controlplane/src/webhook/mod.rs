@@ -14,7 +14,7 @@ mod podeni;
 mod review;
 mod standing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod users;
 
 use std::{

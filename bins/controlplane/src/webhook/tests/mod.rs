@@ -2,7 +2,7 @@
 
 mod edits;
 mod pods;
-mod tls;
+pub(crate) mod tls;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -26,7 +26,7 @@ const SERVICE: &str = "terway-controlplane";
 const NAMESPACE: &str = "kube-system";
 const SECRET: &str = "terway-controlplane-webhook-cert";
 
-async fn api_server() -> Client {
+pub(crate) async fn api_server() -> Client {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let api = kubesim::http::Api::new(kubesim::Cluster::new(1, now.unwrap()));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
