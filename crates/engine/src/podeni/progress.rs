@@ -320,8 +320,14 @@ impl Progress {
         key: (InterfaceName, u32),
         result: Result<Answer, Fault>,
     ) {
+        // A refusal that ends a token makes the next try another attempt, not the first one.
+        let last = key.1.checked_sub(1);
+        let last = last.and_then(|last| self.requests.remove(&(key.0.clone(), last)));
+        let before = last.filter(|last| last.made.is_none());
+        let before = before.map_or(0, |last| last.tries);
         let request = self.requests.entry(key).or_default();
         request.in_flight = false;
+        request.tries = request.tries.max(before);
         match result {
             Ok(Answer::Created(eni)) => {
                 let id = eni.eni.id.clone();

@@ -10,7 +10,7 @@ mod world;
 use std::{collections::BTreeSet, time::Duration};
 
 use engine::cluster::Notice;
-use model::{EniId, EniStatus, FaultClass, podeni::Phase, podnetworking::Warm};
+use model::{EniId, EniStatus, Exhausted, FaultClass, podeni::Phase, podnetworking::Warm};
 use world::{World, pod_name};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -315,6 +315,23 @@ fn one_pod_asks_a_full_vswitch_for_all_that_wait() {
         assert!(world.all_bound());
         let often = world.calls["create"] - before;
         assert!(often <= pods + 1, "{often} for {pods} pods");
+    }
+}
+
+#[test]
+fn what_only_people_can_mend_is_asked_less_and_less_often() {
+    let account = FaultClass::Exhausted(Exhausted::Account);
+    for class in [FaultClass::Invalid, account, FaultClass::Denied] {
+        let mut world = World::new(1, Warm::default());
+        world.barred = Some(class);
+        world.create(1, "n0");
+        world.run(10 * MINUTE);
+        // Half a second, doubled up to half a minute, a quarter less at most.
+        let asked = world.calls["create"];
+        assert!((10..=33).contains(&asked), "{asked} times: {class:?}");
+        world.barred = None;
+        world.run(MINUTE);
+        assert!(world.all_bound());
     }
 }
 

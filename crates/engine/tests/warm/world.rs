@@ -70,6 +70,8 @@ pub(crate) struct World {
     pub(crate) members: usize,
     /// ENIs the vSwitch still has addresses for.
     pub(crate) addresses: usize,
+    /// Why no ENI is made at all.
+    pub(crate) barred: Option<FaultClass>,
     /// What its description says of them, if that is not the truth.
     pub(crate) shown: Option<usize>,
     /// Lists of all ENIs that will still come empty.
@@ -133,6 +135,7 @@ impl World {
             tokens: BTreeMap::new(),
             members: 30,
             addresses: 1000,
+            barred: None,
             shown: None,
             blind: 0,
             strangers: 0,
@@ -576,6 +579,7 @@ impl World {
         let known = self.tokens.get(&create.token).cloned();
         let id = match known {
             Some(id) => id,
+            None if self.barred.is_some() => return self.barred.map_or(Ok(Answer::Accepted), Err),
             None if self.addresses == 0 => return Err(FaultClass::Exhausted(Exhausted::VSwitch)),
             None => {
                 self.addresses -= 1;
