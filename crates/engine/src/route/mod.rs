@@ -12,6 +12,7 @@ mod message;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,7 +20,11 @@ use ipnet::IpNet;
 use model::{ClientToken, Exhausted, FaultClass, RouteEntry, RouteEntryId, Timestamp};
 
 pub use self::message::{Action, Call, Config, Input, Notice, Obstacle, RouteNode, Standing};
-use self::{mark::Marks, plan::Plan};
+use self::{
+    mark::Marks,
+    plan::Plan,
+    trouble::{Step, Troubles},
+};
 use crate::{
     budget::{Api, Budget, Purpose},
     podeni::Fault,
@@ -34,13 +39,10 @@ const PERIOD: Duration = Duration::from_secs(300);
 const CONFIRM: Duration = Duration::from_secs(15);
 /// What a full table or a refused block rests: only people change either.
 const OBSTRUCTED: Duration = Duration::from_secs(120);
-/// Looks in a row that find an entry in motion before the others are served all the same: the cloud takes seconds
-/// for one, and these looks a minute.
+/// Looks in a row that find one entry in motion before it is waited for no longer: the cloud takes seconds for one,
+/// and these looks a minute.
 const MOTIONS_MAX: u32 = 30;
-/// Conflicts in a row over one block before the next is served: a look shows an entry that is in the way, but not
-/// one that is no custom entry.
-const CONFLICTS_MAX: u32 = 3;
-/// Calls that failed otherwise: a table in motion is ready within seconds, a permission takes people.
+/// Looks, and changes for one block, that failed: what passes does so within seconds, a permission takes people.
 const FAILED: Backoff = Backoff {
     first: Duration::from_millis(500),
     longest: Duration::from_secs(60),
@@ -61,14 +63,14 @@ pub struct Routes {
     under_way: Option<Under>,
     budget: Budget,
     dice: Dice,
-    /// Calls that failed in a row, and looks in a row that found an entry in motion.
+    /// Looks that failed in a row. Nothing is called before the next.
     failures: u32,
-    motions: u32,
     rests_until: Timestamp,
-    /// Nothing is deleted before: what stays costs less than a node without a route.
-    deletes_rest: Timestamp,
+    /// In how many looks in a row each entry was in motion, and how many found one worth waiting for.
+    moving: BTreeMap<RouteEntryId, u32>,
+    motions: u32,
     full: Option<(Timestamp, String)>,
-    refused: BTreeMap<IpNet, (Timestamp, RouteNode, String)>,
+    troubles: Troubles,
     marks: Marks,
     told: BTreeMap<String, Standing>,
     actions: Vec<Action>,
@@ -80,8 +82,7 @@ pub struct Routes {
 #[derive(Debug)]
 enum Under {
     Look,
-    Create(String, IpNet),
-    Delete,
+    Change(IpNet, Step),
 }
 
 /// What the machine sees, for metrics.
@@ -107,11 +108,11 @@ impl Routes {
             budget: Budget::default(),
             dice: Dice::new(seed),
             failures: 0,
-            motions: 0,
             rests_until: Timestamp::EPOCH,
-            deletes_rest: Timestamp::EPOCH,
+            moving: BTreeMap::new(),
+            motions: 0,
             full: None,
-            refused: BTreeMap::new(),
+            troubles: Troubles::default(),
             marks: Marks::default(),
             told: BTreeMap::new(),
             actions: Vec::new(),
@@ -147,12 +148,12 @@ impl Routes {
             Api::DescribeRouteEntryList,
         ];
         let budget = apis.map(|api| self.budget.opens(now, api, self.share(api), Purpose::Pod));
-        let rests = self.refused.values().map(|(until, ..)| *until);
+        let rests = self.troubles.deadlines();
         let all = rests
             .chain(self.full.iter().map(|(until, _)| *until))
             .chain(looks)
             .chain(budget.into_iter().flatten())
-            .chain([self.rests_until, self.deletes_rest])
+            .chain([self.rests_until])
             .chain(self.marks.deadlines());
         all.filter(|at| *at > now).min()
     }
@@ -194,69 +195,84 @@ impl Routes {
         self.under_way = None;
         self.answered(now, Api::DescribeRouteEntryList, outcome.as_ref().err());
         match outcome {
-            Ok(entries) => {
-                (self.seen, self.stale) = (Some((now, entries)), false);
-                let plan = self.plan();
-                let earlier = std::mem::take(&mut self.doubted);
-                let since = |id: &RouteEntryId| earlier.get(id).copied().unwrap_or(now);
-                self.doubted = plan
-                    .astray
-                    .keys()
-                    .map(|id| (id.clone(), since(id)))
-                    .collect();
-                self.motions = if plan.in_motion { self.motions + 1 } else { 0 };
+            Ok(entries) => self.saw(now, entries),
+            Err(fault) => {
+                self.say("reading the route table", &fault);
+                // The budget knows how long a throttled API rests.
+                if fault.class != FaultClass::Throttled {
+                    self.failures += 1;
+                    self.rests_until = now.after(FAILED.wait(self.failures, &mut self.dice));
+                }
             }
-            Err(fault) => self.failed(now, "reading the route table", &fault),
         }
     }
 
+    fn saw(&mut self, now: Timestamp, entries: Vec<RouteEntry>) {
+        self.failures = 0;
+        (self.seen, self.stale) = (Some((now, entries)), false);
+        let plan = self.plan();
+        let earlier = std::mem::take(&mut self.doubted);
+        let since = |id: &RouteEntryId| earlier.get(id).copied().unwrap_or(now);
+        self.doubted = plan
+            .astray
+            .keys()
+            .map(|id| (id.clone(), since(id)))
+            .collect();
+        // What others do in the table matters to who has something to do there.
+        let busy = !plan.missing.is_empty() || !plan.astray.is_empty();
+        let earlier = std::mem::take(&mut self.moving);
+        let looks = |id: &RouteEntryId| earlier.get(id).map_or(1, |looks| looks + 1);
+        self.moving = plan
+            .in_motion
+            .iter()
+            .filter(|(_, ours)| busy || **ours)
+            .map(|(id, _)| (id.clone(), looks(id)))
+            .collect();
+        self.motions = if self.waits() { self.motions + 1 } else { 0 };
+        let passing = self.waits();
+        self.troubles.judge(now, passing, &mut self.dice);
+    }
+
+    /// Whether the cloud works on an entry, and may be expected to end.
+    fn waits(&self) -> bool {
+        self.moving.values().any(|looks| *looks < MOTIONS_MAX)
+    }
+
     fn called(&mut self, now: Timestamp, outcome: Result<(), Fault>) {
-        let Some(under) = self.under_way.take() else {
+        let Some(Under::Change(block, step)) = self.under_way.take() else {
             return;
         };
-        self.stale = true;
-        let api = match under {
-            Under::Create(..) => Api::CreateRouteEntry,
-            Under::Delete | Under::Look => Api::DeleteRouteEntry,
+        let api = match step {
+            Step::Create(..) => Api::CreateRouteEntry,
+            Step::Delete(..) => Api::DeleteRouteEntry,
         };
         self.answered(now, api, outcome.as_ref().err());
+        let class = outcome.as_ref().err().map(|fault| fault.class);
+        // What was not permitted changed nothing.
+        self.stale |= class != Some(FaultClass::Denied);
         let Err(fault) = outcome else {
-            self.failures = 0;
-            if matches!(under, Under::Delete) {
+            self.troubles.forget(&block);
+            if matches!(step, Step::Delete(..)) {
                 self.full = None;
             }
             return;
         };
-        match (&under, fault.class) {
-            (Under::Create(..), FaultClass::Exhausted(Exhausted::RouteTable)) => {
+        self.say(&step.to_string(), &fault);
+        match (&step, fault.class) {
+            (Step::Create(..), FaultClass::Exhausted(Exhausted::RouteTable)) => {
                 self.full = Some((now.after(OBSTRUCTED), fault.text));
             }
-            (Under::Create(node, block), class) if self.is_refused(class) => {
-                self.failures = 0;
-                if let Some(spec) = self.nodes.get(node) {
-                    let refusal = (now.after(OBSTRUCTED), spec.clone(), fault.text);
-                    self.refused.insert(*block, refusal);
-                }
-            }
-            (Under::Delete, FaultClass::Gone) => {}
-            (Under::Create(node, _), _) => {
-                self.failed(now, &format!("making the route of node {node}"), &fault);
-            }
-            _ => {
-                let rests_until = self.rests_until;
-                self.failed(now, "deleting a route entry", &fault);
-                self.deletes_rest = std::mem::replace(&mut self.rests_until, rests_until);
-            }
+            // The budget knows how long a throttled API rests.
+            (_, FaultClass::Throttled) => {}
+            _ => self
+                .troubles
+                .failed(now, (block, step), fault, &mut self.dice),
         }
     }
 
-    /// Whether the same call would be refused again until somebody changes something.
-    fn is_refused(&self, class: FaultClass) -> bool {
-        match class {
-            FaultClass::Invalid | FaultClass::Gone => true,
-            FaultClass::Conflict => self.failures + 1 >= CONFLICTS_MAX,
-            _ => false,
-        }
+    fn say(&mut self, what: &str, fault: &Fault) {
+        let text = format!("{what}: {}", fault.text);
+        self.actions.push(Action::Notice(Notice::CloudFailed(text)));
     }
 
     fn answered(&mut self, now: Timestamp, api: Api, fault: Option<&Fault>) {
@@ -264,26 +280,14 @@ impl Routes {
         self.budget.answered(now, api, throttled, &mut self.dice);
     }
 
-    fn failed(&mut self, now: Timestamp, what: &str, fault: &Fault) {
-        let text = format!("{what}: {}", fault.text);
-        self.actions.push(Action::Notice(Notice::CloudFailed(text)));
-        // The budget knows how long a throttled API rests.
-        if fault.class != FaultClass::Throttled {
-            self.failures += 1;
-            self.rests_until = now.after(FAILED.wait(self.failures, &mut self.dice));
-        }
-    }
-
     fn settle(&mut self, now: Timestamp) {
         if !self.leads {
             return;
         }
         self.full = self.full.take().filter(|(until, _)| *until > now);
-        let nodes = &self.nodes;
-        self.refused.retain(|_, (until, spec, _)| {
-            *until > now && nodes.values().any(|node| node.instance == spec.instance)
-        });
-        let plan = self.plan();
+        let mut plan = self.compare();
+        self.troubles.settle(now, &plan);
+        self.obstruct(&mut plan);
         self.tell(now, &plan);
         if self.under_way.is_some() || self.rests_until > now {
             return;
@@ -296,8 +300,7 @@ impl Routes {
             return;
         }
         // One entry at a time: another waits until this one stands. What a node lacks comes before what none needs.
-        let waits = plan.in_motion && self.motions < MOTIONS_MAX;
-        if !waits && !self.create(now, &plan) {
+        if !self.waits() && !self.create(now, &plan) {
             self.delete(now, &plan);
         }
     }
@@ -305,14 +308,13 @@ impl Routes {
     /// When the table must be read; nothing when it must be at once.
     fn look_due(&self) -> Option<Timestamp> {
         let (at, _) = self.seen.as_ref().filter(|_| !self.stale)?;
-        let motion = (self.motions > 0).then(|| {
-            // The same wait each time it is asked for: the dice are for failures.
-            let pace = match self.motions < MOTIONS_MAX {
-                true => Backoff::APPEAR,
-                false => FAILED,
-            };
-            at.after(pace.wait(self.motions, &mut Dice::new(self.seed)))
-        });
+        // The same wait each time it is asked for: the dice are for failures.
+        let mut dice = Dice::new(self.seed);
+        let motion = match (self.motions, self.moving.values().min()) {
+            (0, looks) => looks.map(|looks| FAILED.wait(*looks, &mut dice)),
+            (motions, _) => Some(Backoff::APPEAR.wait(motions, &mut dice)),
+        };
+        let motion = motion.map(|wait| at.after(wait));
         let doubts = self.doubted.values().map(|since| since.after(CONFIRM));
         let unproven = doubts.filter(|due| due > at);
         motion
@@ -323,28 +325,37 @@ impl Routes {
     }
 
     fn plan(&self) -> Plan {
+        let mut plan = self.compare();
+        self.obstruct(&mut plan);
+        plan
+    }
+
+    fn compare(&self) -> Plan {
         let entries = self.seen.as_ref().map_or(&[][..], |(_, entries)| entries);
-        let mut plan = plan::plan(&self.config.name, &self.nodes, entries);
+        plan::plan(&self.config.name, &self.nodes, entries)
+    }
+
+    /// Says of nodes that lack their entry what is in its way.
+    fn obstruct(&self, plan: &mut Plan) {
         for (node, standing) in &mut plan.standings {
-            let blocks = self.nodes.get(node).map_or(&[][..], |node| &node.blocks);
-            let refused = blocks
-                .iter()
-                .find_map(|block| self.refused.get(&block.trunc()));
             if *standing != Standing::Missing {
                 continue;
             }
-            if let Some((.., text)) = refused {
-                *standing = Standing::Blocked(Obstacle::Refused, text.clone());
+            let blocks = self.nodes.get(node).map_or(&[][..], |node| &node.blocks);
+            let mut refusals = blocks
+                .iter()
+                .filter_map(|block| self.troubles.refusal(&block.trunc()));
+            if let Some(text) = refusals.next() {
+                *standing = Standing::Blocked(Obstacle::Refused, text.to_owned());
             } else if let Some((_, text)) = &self.full {
                 *standing = Standing::Blocked(Obstacle::Quota, text.clone());
             }
         }
-        plan
     }
 
     /// Deletes one entry that two looks found to be of no use.
     fn delete(&mut self, now: Timestamp, plan: &Plan) {
-        let Some((looked, _)) = self.seen.as_ref().filter(|_| self.deletes_rest <= now) else {
+        let Some((looked, _)) = self.seen.as_ref() else {
             return;
         };
         // A list without any node proves nothing.
@@ -352,12 +363,15 @@ impl Routes {
             let since = self.doubted.get(id);
             !self.nodes.is_empty() && since.is_some_and(|since| *looked >= since.after(CONFIRM))
         };
-        let Some((id, block)) = plan.astray.iter().find(|(id, _)| proven(id)) else {
+        let astray = plan.astray.iter().filter(|(id, _)| proven(id));
+        let astray = astray.map(|(id, block)| (*block, id));
+        let Some((destination, id)) = self.troubles.next(now, astray) else {
             return;
         };
-        let (entry, destination) = (id.clone(), *block);
+        let entry = id.clone();
         if self.may(now, Api::DeleteRouteEntry) {
-            self.under_way = Some(Under::Delete);
+            let step = Step::Delete(entry.clone());
+            self.under_way = Some(Under::Change(destination, step));
             self.actions
                 .push(Action::Notice(Notice::Deleting(destination)));
             self.actions
@@ -370,9 +384,8 @@ impl Routes {
         if self.full.is_some() {
             return false;
         }
-        let mut missing = plan.missing.iter();
-        let next = missing.find(|(block, _)| !self.refused.contains_key(*block));
-        let Some((destination, (node, instance))) = next else {
+        let missing = plan.missing.iter().map(|(block, who)| (*block, who));
+        let Some((destination, (node, instance))) = self.troubles.next(now, missing) else {
             return false;
         };
         if !self.may(now, Api::CreateRouteEntry) {
@@ -383,10 +396,11 @@ impl Routes {
         let Ok(token) = ClientToken::new(token) else {
             return false;
         };
-        self.under_way = Some(Under::Create(node.clone(), *destination));
+        let step = Step::Create(node.clone(), instance.clone());
+        self.under_way = Some(Under::Change(destination, step));
         self.actions.push(Action::Call(Call::Create {
             node: node.clone(),
-            destination: *destination,
+            destination,
             instance: instance.clone(),
             token,
         }));

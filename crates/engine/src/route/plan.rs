@@ -15,10 +15,10 @@ pub(super) struct Plan {
     pub(super) standings: BTreeMap<String, Standing>,
     /// Entries to be made, by block: node and instance.
     pub(super) missing: BTreeMap<IpNet, (String, InstanceId)>,
-    /// Entries of ours that lead to where no node with that block is.
+    /// Entries of ours that lead to where no node with that block is, and their blocks.
     pub(super) astray: BTreeMap<RouteEntryId, IpNet>,
-    /// Whether the cloud still works on an entry of ours.
-    pub(super) in_motion: bool,
+    /// Entries the cloud still works on, and whether each is ours. It takes no other change meanwhile.
+    pub(super) in_motion: BTreeMap<RouteEntryId, bool>,
 }
 
 /// Compares. Only entries called `name` are ours.
@@ -34,7 +34,11 @@ pub(super) fn plan(
         .collect();
     let holders = holders(nodes, &table);
     let mut plan = Plan {
-        in_motion: entries.iter().filter(ours).any(|entry| !entry.available),
+        in_motion: entries
+            .iter()
+            .filter(|entry| !entry.available)
+            .map(|entry| (entry.id.clone(), ours(&entry)))
+            .collect(),
         ..Plan::default()
     };
     for (node, spec) in nodes {
@@ -60,7 +64,7 @@ pub(super) fn plan(
         let holder = holders.get(&block).and_then(|holder| nodes.get(*holder));
         let right = holder.is_some_and(|node| leads_to(entry, &node.instance));
         if !right {
-            plan.astray.insert(entry.id.clone(), entry.destination);
+            plan.astray.insert(entry.id.clone(), block);
         }
     }
     plan

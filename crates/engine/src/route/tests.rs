@@ -2,6 +2,8 @@
 //! their instance and go, calls that are refused, throttled or lost. Whatever happens, nothing of others is
 //! touched, and when it is quiet every node is reachable that can be.
 
+mod obstacles;
+
 use std::time::Duration;
 
 use model::{InstanceId, NextHop};
@@ -22,6 +24,11 @@ struct World {
     rough: bool,
     /// What the cloud refuses for good.
     refuses: fn(&Call) -> Option<FaultClass>,
+    /// How many of the next looks fail, and of the next changes meet a table that is busy with what no look shows.
+    dark: u32,
+    busy: u32,
+    /// What nodes were marked as, in order: true is unavailable.
+    marks: Vec<(String, bool)>,
     /// How often people were told that a node has no route.
     told: u32,
     made: u32,
@@ -49,6 +56,13 @@ fn fault(class: FaultClass) -> Fault {
     Fault { class, text }
 }
 
+/// Takes one off, if there is one.
+fn take(count: &mut u32) -> bool {
+    let some = *count > 0;
+    *count -= u32::from(some);
+    some
+}
+
 impl World {
     fn new(seed: u64) -> Self {
         let config = Config {
@@ -64,6 +78,9 @@ impl World {
             nodes: BTreeMap::new(),
             rough: false,
             refuses: |_| None,
+            dark: 0,
+            busy: 0,
+            marks: Vec::new(),
             told: 0,
             made: 0,
             calls: 0,
@@ -105,10 +122,14 @@ impl World {
         self.machine.handle(self.now, input);
         for action in self.machine.poll_actions() {
             let input = match action {
+                Action::Look if take(&mut self.dark) => {
+                    Input::Looked(Err(fault(FaultClass::Unknown)))
+                }
                 Action::Look if self.stumbles() => Input::Looked(Err(self.mishap())),
                 Action::Look => Input::Looked(Ok(self.entries())),
                 Action::Call(call) => Input::Called(self.call(call)),
                 Action::Mark(name, outcome) => {
+                    self.marks.push((name.clone(), outcome.is_err()));
                     if let Some(node) = self.nodes.get_mut(&name) {
                         node.unavailable = Some(outcome.is_err());
                     }
@@ -140,6 +161,9 @@ impl World {
         self.calls += 1;
         if let Some(class) = (self.refuses)(&call) {
             return Err(fault(class));
+        }
+        if take(&mut self.busy) {
+            return Err(fault(FaultClass::Conflict));
         }
         // A lost answer may be to a call that was carried out.
         let lost = self.stumbles();
