@@ -145,3 +145,82 @@ fn an_entry_that_stays_in_motion_holds_nobody_up_for_ever() {
     world.pass(5 * MINUTE);
     assert_eq!(world.standing("n5"), Standing::Reachable);
 }
+
+#[test]
+fn a_node_without_a_condition_is_marked_until_its_entry_is_there() {
+    // What the cloud says to every create, and what the node is marked as, in order.
+    for (refuses, marked) in [
+        (None, &[true, false][..]),
+        (Some(FaultClass::Denied), &[true][..]),
+    ] {
+        let mut world = served(6, 0);
+        if refuses.is_some() {
+            world.refuses =
+                |call| matches!(call, Call::Create { .. }).then_some(FaultClass::Denied);
+        }
+        let unmarked = RouteNode {
+            unavailable: None,
+            ..node(5, "i-5")
+        };
+        world.set("n5", Some(unmarked));
+        world.pass(10 * SECOND);
+        assert_eq!(is_refused(&world, "n5"), refuses.is_some());
+        assert_eq!(
+            world.told,
+            u32::from(refuses.is_some()),
+            "an event says why"
+        );
+        let marks = world.marks.iter().map(|(_, mark)| *mark);
+        assert_eq!(marks.collect::<Vec<_>>(), marked);
+    }
+}
+
+/// The nodes to be marked now.
+fn marks(machine: &mut Routes) -> Vec<String> {
+    let marks = machine.poll_actions().into_iter();
+    marks
+        .filter_map(|action| match action {
+            Action::Mark(node, _) => Some(node),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn conditions_are_written_some_at_a_time_and_not_fought_over() {
+    const NODES: u64 = 100;
+    let mut world = World::new(7);
+    let (now, machine) = (world.now, &mut world.machine);
+    for number in 0..NODES {
+        let unmarked = RouteNode {
+            unavailable: None,
+            ..node(number, &format!("i-{number}"))
+        };
+        let input = Input::Node(format!("n{number}"), Some(Box::new(unmarked)));
+        machine.handle(now, input);
+    }
+    machine.handle(now, Input::Looked(Ok(Vec::new())));
+    let (mut under_way, mut written) = (marks(machine), 0);
+    while let Some(node) = under_way.pop() {
+        assert!(under_way.len() < super::super::mark::WRITES_MAX);
+        machine.handle(now, Input::Marked(node, Ok(())));
+        written += 1;
+        under_way.extend(marks(machine));
+    }
+    assert_eq!(written, NODES);
+
+    let mut world = served(8, 1);
+    let others = world.nodes["n1"].clone();
+    let others = RouteNode {
+        unavailable: Some(true),
+        ..others
+    };
+    world.pass(10 * MINUTE);
+    world.marks.clear();
+    for _ in 0..120 {
+        world.set("n1", Some(others.clone()));
+        world.pass(SECOND / 2);
+    }
+    let paces = u32::try_from(world.marks.len()).unwrap();
+    assert!((2..=3).contains(&paces), "{paces} writes in a minute");
+}
