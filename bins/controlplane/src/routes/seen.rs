@@ -10,6 +10,9 @@ use tokio::sync::watch;
 use super::Nodes;
 use crate::told;
 
+/// The scheme of the cloud's provider ids, where they have one.
+const SCHEME: &str = "alicloud";
+
 /// Labels a node must have for a route of ours; all nodes have none of none.
 pub(crate) type Selector = BTreeMap<String, String>;
 
@@ -71,12 +74,26 @@ fn read(node: &Node, selector: &Selector) -> Option<RouteNode> {
     let unavailable = conditions
         .iter()
         .find(|it| it.type_ == "NetworkUnavailable");
-    let instance = told::instance_id(spec.provider_id.as_deref()?)?;
+    let provider = spec
+        .provider_id
+        .as_deref()
+        .filter(|id| is_of_the_cloud(id))?;
+    let instance = told::instance_id(provider)?;
     (chosen && !blocks.is_empty()).then(|| RouteNode {
         instance,
         blocks,
         unavailable: unavailable.map(|condition| condition.status != "False"),
     })
+}
+
+/// Whether a provider id is one of this cloud, `cn-hangzhou.i-1` with its scheme or none: a node from elsewhere in
+/// the same cluster has no place in the VPC's route table, and its conditions are not ours to write.
+fn is_of_the_cloud(provider: &str) -> bool {
+    let id = match provider.split_once("://") {
+        Some((scheme, id)) => Some(id).filter(|_| scheme == SCHEME),
+        None => Some(provider),
+    };
+    id.is_some_and(|id| id.contains('.'))
 }
 
 #[cfg(test)]
@@ -110,6 +127,9 @@ mod tests {
         for spec in [
             json!({ "providerID": "r.i-1" }),
             json!({ "podCIDR": "172.16.1.0/24" }),
+            json!({ "providerID": "k3s://idc-1", "podCIDR": "172.16.1.0/24" }),
+            json!({ "providerID": "aws:///eu-west-1a/i-1", "podCIDR": "172.16.1.0/24" }),
+            json!({ "providerID": "kind://docker/a.b/c", "podCIDR": "172.16.1.0/24" }),
         ] {
             assert_eq!(read(&node(spec, json!([])), &Selector::new()), None);
         }
