@@ -72,6 +72,9 @@ pub(crate) fn begin(
     let known = match contents.known.filter(same) {
         Some(known) if known.block.is_some() => {
             let block = runtime.block_on(facts::block_now(asker, known.primary_mac));
+            if let Some(block) = &block {
+                facts::tell_moved(known.block.as_ref(), block, &asker.notices);
+            }
             let block = block.or(known.block.clone());
             Known { block, ..known }
         }

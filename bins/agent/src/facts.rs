@@ -1,28 +1,22 @@
 //! What the node machine must be told: `eni_conf`, the instance's metadata and its type's limits, put
-//! together; and put together again whenever the file changes.
+//! together.
 
 mod own;
+mod watch;
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, mpsc::SyncSender},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use cloud::{Client, Credentials, Deadline, Keys, Metadata, Source, ecs};
 use engine::node::{Config, PodBlock, Policy};
 use model::{EniId, InstanceId, InstanceLimits, Mac, RegionId, ZoneId};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::watch::{Running, Watch};
 use crate::{
     cause::chain,
-    config::{Fixed, Settings, SettingsError},
-    driver::Message,
-    dynamic::{self, Own},
-    health::Health,
+    config::{Settings, SettingsError},
     mode::Mode,
     notices::Notices,
-    pods::Pods,
     privileges::may_load_programs,
 };
 
@@ -39,9 +33,6 @@ const RETRY: Duration = Duration::from_secs(2);
 /// The longest such wait in mode VPC, where what lacks may be a permission of all nodes: a thousand of them ask 2,000
 /// times a minute then.
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
-
-/// How often the file is looked at. kubelet brings a changed ConfigMap within a minute or so.
-const WATCH_PERIOD: Duration = Duration::from_secs(10);
 
 /// Where a mounted Secret holds an AccessKey.
 const KEY_DIRECTORY: &str = "/var/alibaba-addon-secret";
@@ -187,6 +178,13 @@ pub(crate) async fn block_now(asker: &Asker, primary: Mac) -> Option<PodBlock> {
     }
 }
 
+/// Says that the node was given another podCIDR: its pods that stand have lost the way to them.
+pub(crate) fn tell_moved(before: Option<&PodBlock>, block: &PodBlock, notices: &Notices) {
+    if let Some(before) = before.filter(|before| before.cidr != block.cidr) {
+        notices.pod_cidr_changed(before.cidr, block.cidr);
+    }
+}
+
 async fn look(settings: Option<&Settings>, asker: &Asker) -> Result<Known, FactsError> {
     let metadata = &asker.metadata;
     let facts = metadata.instance(Deadline::within(BUDGET)).await;
@@ -290,117 +288,5 @@ pub(crate) fn tell_forbidden_trunk(settings: &Settings, notices: &Notices) {
             "eni_conf key enable_eni_trunking is set, but the agent may load no eBPF program, so the \
              node gets no trunk ENI; apply deploy/overlays/trunk, which gives it capability BPF",
         );
-    }
-}
-
-/// What the watch of the configuration needs.
-pub(crate) struct Watch {
-    pub(crate) path: PathBuf,
-    pub(crate) asker: Asker,
-    pub(crate) driver: SyncSender<Message>,
-    pub(crate) health: Arc<Health>,
-    pub(crate) notices: Notices,
-    pub(crate) pods: Arc<Pods>,
-}
-
-/// What the process runs with.
-pub(crate) struct Running {
-    pub(crate) config: Config,
-    /// What was taken up at the start; nothing when there was no `eni_conf`.
-    pub(crate) fixed: Option<Fixed>,
-    pub(crate) own: Own,
-}
-
-impl Watch {
-    /// Tells the driver the configuration whenever it differs from what runs: after the node's facts
-    /// were asked for anew, when the file changes, and when the node's own configuration does. One that
-    /// makes no sense changes nothing and is complained about once.
-    pub(crate) async fn run(self, mut running: Running) {
-        let first = Settings::load(&self.path, running.own.overlay()).ok();
-        let known = discover(first.as_ref(), &self.asker).await;
-        let (mut complaint, mut restart) = (String::new(), None);
-        let mut looked = tokio::time::Instant::now();
-        loop {
-            let mut trouble = None;
-            if running.own == Own::Unknown || looked.elapsed() >= dynamic::PERIOD {
-                looked = tokio::time::Instant::now();
-                match dynamic::overlay(&self.asker.kube, &self.asker.node).await {
-                    Ok(overlay) => running.own = Own::Known(overlay),
-                    Err(error) if error.is_standing() => {
-                        running.own.refused(&error);
-                        trouble = Some(chain(&error));
-                    }
-                    Err(error) => tracing::debug!(error = %chain(&error), "kept as it is"),
-                }
-            }
-            if let Err(error) = self.apply(&mut running, &known, &mut restart) {
-                trouble = Some(chain(&error));
-            }
-            self.complain(trouble, &mut complaint, looked);
-            tokio::time::sleep(WATCH_PERIOD).await;
-        }
-    }
-
-    /// Takes up the file as it is now. Without the node's own part what runs stays: the cluster's alone
-    /// could move the node's pods to other vSwitches.
-    fn apply(
-        &self,
-        running: &mut Running,
-        known: &Known,
-        restart: &mut Option<Fixed>,
-    ) -> Result<(), SettingsError> {
-        let Own::Known(overlay) = &running.own else {
-            return Ok(());
-        };
-        let settings = Settings::load(&self.path, overlay.as_ref())?;
-        self.pods.set_sticky_kinds(&settings.sticky_kinds);
-        self.compare_fixed(&settings, running.fixed.as_ref(), restart);
-        let config = config(&settings, known);
-        if running.config != config {
-            tell_forbidden_trunk(&settings, &self.notices);
-            let message = Message::Configured(Box::new(config.clone()), known.clone());
-            // Refused only when the queue is full; then the next round says it.
-            if self.driver.try_send(message).is_ok() {
-                running.config = config;
-            }
-        }
-        Ok(())
-    }
-
-    fn complain(
-        &self,
-        trouble: Option<String>,
-        complaint: &mut String,
-        looked: tokio::time::Instant,
-    ) {
-        match trouble {
-            Some(text) if text != *complaint => {
-                self.notices
-                    .config_error(&format!("{text}; the last good configuration stays"));
-                self.health.set_config_error(Some(text.clone()));
-                *complaint = text;
-            }
-            Some(_) => {}
-            // Between two looks at the node's own configuration its trouble is not over.
-            None if looked.elapsed() > WATCH_PERIOD => {}
-            None => {
-                complaint.clear();
-                self.health.set_config_error(None);
-            }
-        }
-    }
-
-    /// Says once for each change what this process cannot take up.
-    fn compare_fixed(&self, settings: &Settings, began: Option<&Fixed>, told: &mut Option<Fixed>) {
-        let fixed = settings.fixed();
-        if began.is_none_or(|began| *began == fixed) {
-            *told = None;
-        } else if told.as_ref() != Some(&fixed) {
-            self.notices.restart_needed(
-                "eni_conf keys access_key, access_secret, region_id or resource_group_id changed; \
-                 they are read when the agent starts: delete its pod on this node to take them up",
-            );
-            *told = Some(fixed);
-        }
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use engine::node::{Exhaustion, ExhaustionKind, Notice};
 use herald::Herald;
+use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
@@ -214,6 +215,16 @@ impl Notices {
     pub(crate) fn restart_needed(&self, text: &str) {
         tracing::warn!(text, "configuration");
         self.node("ConfigNeedsRestart", text.to_owned());
+    }
+
+    /// The node was given another podCIDR (mode VPC).
+    pub(crate) fn pod_cidr_changed(&self, before: Ipv4Net, now: Ipv4Net) {
+        tracing::warn!(%before, %now, "the node has another podCIDR");
+        let text = format!(
+            "the node's podCIDR was {before} and is {now}: pods get addresses of {now} from now on; those that have \
+             addresses of {before} are reached no more, as the route table leads it here no longer: delete them"
+        );
+        self.node("PodCIDRChanged", text);
     }
 
     /// The ledger can be neither read nor written, so nothing can be promised to a pod.

@@ -10,10 +10,7 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use cloud::Metadata;
-use engine::{
-    node::{Config, Node},
-    recording::Recorded,
-};
+use engine::{node::Node, recording::Recorded};
 use model::Mac;
 use wire::{SOCKET_PATH, TOMBSTONE_DIR, socket::Listener};
 
@@ -24,7 +21,6 @@ use crate::{
     cniconf,
     config::Settings,
     driver::{self, Driver},
-    dynamic::Own,
     facts::{self, Asker},
     filters,
     health::{Health, Part},
@@ -237,7 +233,13 @@ fn start_driver(
         pods: Arc::clone(&pods),
     };
     let trunk = follow_trunk(around.runtime, &watch);
-    follow(around.runtime, watch, &config, settings.as_ref(), own);
+    let running = facts::Running {
+        config: config.clone(),
+        known: known.clone(),
+        fixed: settings.as_ref().map(Settings::fixed),
+        own,
+    };
+    follow(around.runtime, watch, running, settings.as_ref());
     let cloud = Arc::new(Cloud {
         client,
         instance: config.instance.clone(),
@@ -291,20 +293,15 @@ fn open_door(
 fn follow(
     runtime: &tokio::runtime::Runtime,
     watch: facts::Watch,
-    config: &Config,
+    running: facts::Running,
     settings: Option<&Settings>,
-    own: Own,
 ) {
     if let Some(settings) = settings {
         watch.pods.set_sticky_kinds(&settings.sticky_kinds);
     }
     let watched = Arc::clone(&watch.pods);
     runtime.spawn(async move { watched.watch().await });
-    runtime.spawn(watch.run(facts::Running {
-        config: config.clone(),
-        fixed: settings.map(Settings::fixed),
-        own,
-    }));
+    runtime.spawn(watch.run(running));
 }
 
 /// Follows the PodENIs of the node, and tells the cluster of its trunk, for ever; what there is to tell
