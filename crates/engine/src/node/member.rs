@@ -11,6 +11,7 @@ use model::{
     AttachmentKey, DualStack, EniId, PodKey, Timestamp,
     net::{EniNet, Link, PodNet},
     podeni::{Phase, PodEni},
+    podnetworking::EniAttachment,
 };
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,16 @@ pub(super) struct Bound {
     pub(super) further: Vec<Granted>,
 }
 
+/// Whether a pod's ENIs come by the node's trunk, as far as its record says: one that leaves it open does
+/// only when it is bound.
+fn needs_trunk(record: &PodEni) -> bool {
+    record.allocations.iter().any(|one| match one.attachment {
+        EniAttachment::Trunk => true,
+        EniAttachment::Own => false,
+        EniAttachment::Default => record.phase == Phase::Bind && !is_whole(record, one),
+    })
+}
+
 impl Node {
     /// Takes what the API server has for a pod now.
     pub(super) fn pod_eni(&mut self, now: Timestamp, pod: PodKey, record: Option<PodEni>) {
@@ -91,9 +102,19 @@ impl Node {
     pub(super) fn member_for(&self, add: &AddRequest, now: Timestamp) -> Result<Bound, String> {
         let pod = &add.pod;
         let record = self.members.records.get(pod);
-        let whole = |it: &PodEni| it.allocations.iter().all(|one| is_whole(it, one));
+        let says = |record: &PodEni, what: &str| match record.message.as_str() {
+            "" => format!("PodENI {pod} {what}"),
+            message => format!("PodENI {pod} {what}: {message}"),
+        };
+        match record {
+            Some(it) if it.deleting => return Err(says(it, "is being deleted")),
+            Some(it) if add.uid.as_ref() != Some(&it.pod) => {
+                return Err(says(it, "is of an earlier pod of this name"));
+            }
+            Some(_) | None => {}
+        }
         // Nobody knows what a pod without a record gets; where a trunk is wanted, it is that.
-        let needs_trunk = record.map_or(self.config.policy.trunk.is_some(), |it| !whole(it));
+        let needs_trunk = record.map_or(self.config.policy.trunk.is_some(), needs_trunk);
         let trunk = match needs_trunk {
             true => Some(self.ready_trunk(now)?),
             false => None,
@@ -107,18 +128,8 @@ impl Node {
                 "the control plane has not made a PodENI for {pod} on this node yet{trunk}"
             ));
         };
-        let says = |what: &str| match record.message.as_str() {
-            "" => format!("PodENI {pod} {what}"),
-            message => format!("PodENI {pod} {what}: {message}"),
-        };
-        if record.deleting {
-            return Err(says("is being deleted"));
-        }
-        if add.uid.as_ref() != Some(&record.pod) {
-            return Err(says("is of an earlier pod of this name"));
-        }
         if record.phase != Phase::Bind {
-            return Err(says(phase(record.phase)));
+            return Err(says(record, phase(record.phase)));
         }
         let bound = self.bound(trunk, record, add)?;
         for granted in std::iter::once(&bound.first).chain(&bound.further) {
@@ -383,7 +394,7 @@ impl Node {
 fn phase(phase: Phase) -> &'static str {
     match phase {
         Phase::Initial => "has no ENI yet",
-        Phase::Binding => "is Binding: its ENI is on its way to the trunk",
+        Phase::Binding => "is Binding: its ENI is on its way to the node",
         Phase::Bind => "is Bind",
         Phase::Detaching => "is Detaching",
         Phase::Unbind => "is Unbind",

@@ -83,7 +83,7 @@ fn an_add_says_what_it_waits_for() {
         (|it| it.phase = Phase::Initial, "has no ENI yet"),
         (
             |it| (it.phase, it.message) = (Phase::Binding, "vsw-9 is full".into()),
-            "is Binding: its ENI is on its way to the trunk: vsw-9 is full",
+            "is Binding: its ENI is on its way to the node: vsw-9 is full",
         ),
         (|it| it.deleting = true, "is being deleted"),
         (

@@ -96,7 +96,7 @@ fn a_pod_gets_the_whole_eni_and_the_pool_never_has_it() {
 #[test]
 fn an_add_says_what_it_waits_for() {
     type Case = (fn(&mut PodEni), &'static str);
-    let cases: [Case; 6] = [
+    let cases: [Case; 8] = [
         (|it| it.phase = Phase::Binding, "is Binding"),
         (
             |it| it.allocations[0].eni.as_mut().unwrap().mac = Mac([9; 6]),
@@ -122,6 +122,20 @@ fn an_add_says_what_it_waits_for() {
         (
             |it| it.allocations[0].attachment = EniAttachment::Trunk,
             "enable_eni_trunking is off",
+        ),
+        (
+            |it| {
+                it.allocations[0].attachment = EniAttachment::Default;
+                (it.phase, it.message) = (Phase::Binding, "the account has all its ENIs".into());
+            },
+            ": the account has all its ENIs",
+        ),
+        (
+            |it| {
+                it.allocations[0].attachment = EniAttachment::Trunk;
+                it.deleting = true;
+            },
+            "is being deleted",
         ),
     ];
     for (edit, expected) in cases {
