@@ -112,6 +112,13 @@ impl Cloud {
                 })
                 .await
             }
+            CloudCall::FindEni(token) => {
+                self.describe(ecs::DescribeNetworkInterfaces {
+                    made_under: Some(token),
+                    ..Default::default()
+                })
+                .await
+            }
             CloudCall::DescribeVSwitches(ids) => {
                 let mut found = Vec::new();
                 for id in ids {

@@ -38,6 +38,7 @@ use wire::{
 use crate::{
     calls::{self, Cloud},
     card::Card,
+    clock::Clock,
     facts::Known,
     health::Health,
     keeper::Keeper,
@@ -114,6 +115,7 @@ pub(crate) struct Driver {
 
 struct Running {
     driver: Driver,
+    clock: Clock,
     calls: Arc<Semaphore>,
     askers: BTreeMap<RequestNumber, Asker>,
     descriptors: BTreeMap<RequestNumber, PodDescriptors>,
@@ -128,6 +130,7 @@ impl Driver {
     pub(crate) fn run(self) {
         let mut running = Running {
             driver: self,
+            clock: Clock::default(),
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             askers: BTreeMap::new(),
             descriptors: BTreeMap::new(),
@@ -135,7 +138,7 @@ impl Driver {
             last: 0,
             tombstones_at: Instant::now(),
         };
-        running.driver.node.handle(now(), Input::Tick);
+        running.tell(Input::Tick);
         loop {
             running.act();
             running.show_trunk();
@@ -170,16 +173,28 @@ impl Running {
             .max(Duration::from_millis(1))
     }
 
+    /// Gives the machine an input, and before it what happened to the clock.
+    fn tell(&mut self, input: Input) {
+        let now = now();
+        if let Some(from) = self.clock.stepped_back(now, Instant::now()) {
+            tracing::warn!(%from, %now, "the node's clock stepped back");
+            self.driver
+                .node
+                .handle(now, Input::ClockSteppedBack { from });
+        }
+        self.driver.node.handle(now, input);
+    }
+
     fn take(&mut self, message: Message) {
         match message {
-            Message::Input(input) => self.driver.node.handle(now(), input),
+            Message::Input(input) => self.tell(input),
             Message::Asked(asked) => self.asked(*asked),
             Message::Configured(config, known) => {
                 if let Err(error) = self.driver.keeper.store().keep(&config, &known) {
                     tracing::error!(error = %crate::cause::chain(&error), "keeping the configuration");
                 }
                 self.driver.card.configured(&config, &known);
-                self.driver.node.handle(now(), Input::Configured(config));
+                self.tell(Input::Configured(config));
             }
             Message::Dump(answer) => {
                 // Whoever asked may have given up.
@@ -248,7 +263,7 @@ impl Running {
                 if let Some(error) = self.no_ledger() {
                     plugin::answer(&connection, &error.clone().into());
                     let input = Input::Refused(pod, error.to_string());
-                    return self.driver.node.handle(now(), input);
+                    return self.tell(input);
                 }
                 if runtime.ingress_rate > 0 || runtime.egress_rate > 0 {
                     tracing::warn!(%pod, "bandwidth limits are not applied by this release");
@@ -304,7 +319,7 @@ impl Running {
         if let Some(descriptors) = descriptors {
             self.descriptors.insert(number, descriptors);
         }
-        self.driver.node.handle(now(), input);
+        self.tell(input);
     }
 
     /// Answers a verb that changes nothing.
@@ -348,14 +363,11 @@ impl Running {
             let number = self.number();
             let (key, started) = (tombstone.key.clone(), tombstone.deleted);
             self.askers.insert(number, Asker::Tombstone(tombstone));
-            self.driver.node.handle(
-                now(),
-                Input::Del {
-                    request: Some(number),
-                    key,
-                    started,
-                },
-            );
+            self.tell(Input::Del {
+                request: Some(number),
+                key,
+                started,
+            });
         }
     }
 
@@ -411,7 +423,7 @@ impl Running {
             Ok(()) => Input::Persisted(batch),
             Err(error) => Input::PersistFailed(batch, error),
         };
-        driver.node.handle(now(), input);
+        self.tell(input);
         self.refuse_adds();
     }
 

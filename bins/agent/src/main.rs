@@ -5,6 +5,7 @@ mod begin;
 mod calls;
 mod card;
 mod cause;
+mod clock;
 mod cniconf;
 mod config;
 mod driver;

@@ -188,6 +188,7 @@ fn every_call_encodes_as_its_fixture() {
         vpc: Some(VpcId::new("vpc-1").unwrap()),
         kind: Some(EniKind::Secondary),
         status: Some(EniStatus::InUse),
+        made_under: Some(token("token-1")),
         tags: tags(&[("creator", "terway")]),
         next_token: Some("page-2".into()),
     };

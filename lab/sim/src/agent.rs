@@ -50,6 +50,7 @@ impl World {
         here.sent.clear();
         self.oracle.forget_throttling(node);
         let here = &mut self.nodes[node];
+        here.stepped_back = Duration::ZERO;
         here.machine = Some(Node::new(here.config.clone(), ledger, occupied, seed));
         self.log(|| format!("node {node}: the agent starts"));
         self.feed(node, Input::Tick);
@@ -107,9 +108,15 @@ impl World {
         let Some(mut machine) = self.nodes[node].machine.take() else {
             return;
         };
-        self.report.input(&input);
-        self.log(|| format!("node {node} <- {}", shown(&format!("{input:?}"))));
-        machine.handle(now, input);
+        let back = std::mem::take(&mut self.nodes[node].stepped_back);
+        let stepped = (!back.is_zero()).then(|| Input::ClockSteppedBack {
+            from: now.after(back),
+        });
+        for input in stepped.into_iter().chain([input]) {
+            self.report.input(&input);
+            self.log(|| format!("node {node} <- {}", shown(&format!("{input:?}"))));
+            machine.handle(now, input);
+        }
         let life = self.nodes[node].life;
         let deadline = loop {
             let Some(action) = machine.poll_action(now) else {
@@ -398,7 +405,7 @@ impl World {
     }
 
     /// What is granted under a token that is on no disk any more is known to nobody: a ledger was lost,
-    /// or a call of an agent that died arrived after its successor's was refused.
+    /// or a call arrived after it had been refused: a second copy of it, or one of an agent that died.
     fn granted(&mut self, sent: &Sent, answer: &CloudAnswer) {
         let (CloudCall::CreateEni(token, _)
         | CloudCall::AssignAddresses(token, ..)
@@ -410,7 +417,8 @@ impl World {
         if here.disk.has_intent(token) {
             return;
         }
-        self.oracle.misled |= here.life != sent.life;
+        let copy = sent.answer.is_none() && !self.cloud.repeats;
+        self.oracle.misled |= here.life != sent.life || copy;
         if let CloudAnswer::Created(eni) = answer
             && !here.disk.has(&EntryKey::Eni(eni.id.clone()))
             && self.oracle.misled

@@ -57,7 +57,7 @@ pub(crate) struct Cloud {
     /// Tokens of calls that were refused because something ran out.
     denied: BTreeSet<ClientToken>,
     /// The call under way is one of those.
-    repeats: bool,
+    pub(crate) repeats: bool,
     /// Every class of refusal there was.
     pub(crate) said: BTreeSet<FaultClass>,
     /// Whether a vSwitch of the pools ever showed no free address.
@@ -295,6 +295,7 @@ impl Cloud {
                 };
                 self.describe(now, some)
             }
+            CloudCall::FindEni(token) => self.find(now, token),
             CloudCall::DescribeVSwitches(ids) => {
                 let mut found = Vec::new();
                 for id in ids {
@@ -304,6 +305,14 @@ impl Cloud {
                 Ok(CloudAnswer::VSwitches(found))
             }
         }
+    }
+
+    fn find(&mut self, now: Timestamp, token: ClientToken) -> Result<CloudAnswer, CloudFault> {
+        let one = ecs::DescribeNetworkInterfaces {
+            made_under: Some(token),
+            ..Default::default()
+        };
+        self.describe(now, one)
     }
 
     fn token(&mut self, token: &str, what: String) {

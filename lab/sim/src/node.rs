@@ -38,6 +38,8 @@ pub(crate) struct SimNode {
     pub(crate) runtime: Runtime,
     /// The node's clock less the simulated time, in nanoseconds.
     pub(crate) clock: i64,
+    /// How far it stepped back since the agent's last input: its driver tells by the steady clock.
+    pub(crate) stepped_back: Duration,
     /// When the machine is ticked next.
     pub(crate) tick: Option<Timestamp>,
     /// Where the agent dies, and how long it stays dead.
@@ -95,6 +97,7 @@ impl SimNode {
             kernel: Kernel::default(),
             runtime: Runtime::default(),
             clock: 0,
+            stepped_back: Duration::ZERO,
             tick: None,
             crash: None,
             fates: VecDeque::new(),

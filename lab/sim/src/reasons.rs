@@ -86,7 +86,10 @@ impl World {
         match kind {
             ExhaustionKind::VSwitch => said(Exhausted::VSwitch) || self.cloud.was_full,
             ExhaustionKind::EniQuota => {
-                said(Exhausted::EniPerInstance) || config.enis_max < limits.enis - 1
+                // An ENI set up by a life before this one stays so while the kernel refuses to do it again.
+                let now = node.time(self.now);
+                let unused = || machine.view(now).enis.iter().any(|eni| !eni.usable);
+                said(Exhausted::EniPerInstance) || config.enis_max < limits.enis - 1 || unused()
             }
             ExhaustionKind::AddressQuota => {
                 machine.ledger().enis().count() >= config.enis_max as usize

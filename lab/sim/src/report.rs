@@ -12,7 +12,7 @@ use model::Timestamp;
 use crate::{region::names, world::START};
 
 /// Every input of the node machine, by name.
-const INPUTS: [&str; 20] = [
+const INPUTS: [&str; 21] = [
     "Kernel",
     "Pods",
     "LeftoversRemoved",
@@ -32,10 +32,11 @@ const INPUTS: [&str; 20] = [
     "PodChecked",
     "PodRemoved",
     "Configured",
+    "ClockSteppedBack",
     "Tick",
 ];
 /// Every action of the node machine, by name.
-const ACTIONS: [&str; 25] = [
+const ACTIONS: [&str; 26] = [
     "ObserveKernel",
     "ListPods",
     "RemoveLeftovers",
@@ -50,6 +51,7 @@ const ACTIONS: [&str; 25] = [
     "UnassignPrefixes",
     "DescribeNode",
     "DescribeEnis",
+    "FindEni",
     "DescribeVSwitches",
     "ReadInterfaces",
     "ReadLinks",
@@ -164,6 +166,7 @@ impl Report {
             Input::LeftoversRemoved(..) => "LeftoversRemoved",
             Input::Configured(_) => "Configured",
             Input::PodEni(..) => "PodEni",
+            Input::ClockSteppedBack { .. } => "ClockSteppedBack",
             Input::Tick => "Tick",
         };
         *self.inputs.entry(name).or_default() += 1;
@@ -183,6 +186,7 @@ impl Report {
                 CloudCall::UnassignPrefixes(..) => "UnassignPrefixes",
                 CloudCall::DescribeNode => "DescribeNode",
                 CloudCall::DescribeEnis(_) => "DescribeEnis",
+                CloudCall::FindEni(_) => "FindEni",
                 CloudCall::DescribeVSwitches(_) => "DescribeVSwitches",
             },
             Action::ReadInterfaces(_) => "ReadInterfaces",

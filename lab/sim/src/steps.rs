@@ -198,6 +198,9 @@ impl World {
     fn step_clock(&mut self, node: usize, by: i64) {
         let here = &mut self.nodes[node];
         here.clock += by * 1_000_000;
+        if by < 0 {
+            here.stepped_back += Duration::from_millis(by.unsigned_abs());
+        }
         let life = here.life;
         // Timers of the agent run on the steady clock: its next look comes as if nothing had happened.
         self.oracle.clock_stepped(node);

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use model::{Eni, EniId, EniKind, EniStatus, InstanceId, VpcId};
+use model::{ClientToken, Eni, EniId, EniKind, EniStatus, InstanceId, VpcId};
 use serde::Deserialize;
 
 use super::{
     INTERFACE_IDS_PER_DESCRIBE_MAX, INTERFACES_PER_PAGE, TAGS_MAX,
     document::{EniDocument, kind_name, status_name},
+    interface::name_of,
 };
 use crate::{
     Call, DecodeError, RequestError,
@@ -33,6 +34,8 @@ pub struct DescribeNetworkInterfaces {
     pub kind: Option<EniKind>,
     /// In this status.
     pub status: Option<EniStatus>,
+    /// Made by a create under this token.
+    pub made_under: Option<ClientToken>,
     /// With all of these tags.
     pub tags: BTreeMap<String, String>,
     /// Where the previous page ended.
@@ -97,6 +100,10 @@ impl Call for DescribeNetworkInterfaces {
         params.set_some("VpcId", self.vpc.as_ref());
         params.set_some("Type", self.kind.map(kind_name));
         params.set_some("Status", self.status.map(status_name));
+        params.set_some(
+            "NetworkInterfaceName",
+            self.made_under.as_ref().map(name_of),
+        );
         params.set_tags(&self.tags);
         params.set("MaxResults", INTERFACES_PER_PAGE);
         params.set_some("NextToken", self.next_token.as_ref());

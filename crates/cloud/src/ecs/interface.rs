@@ -111,6 +111,7 @@ impl Call for CreateNetworkInterface {
         if self.ipv4_prefix_count > 0 {
             params.set("Ipv4PrefixCount", self.ipv4_prefix_count);
         }
+        params.set("NetworkInterfaceName", name_of(&self.token));
         params.set("Description", &self.description);
         params.set_tags(&self.tags);
         params.set_some("ResourceGroupId", self.resource_group.as_ref());
@@ -123,6 +124,12 @@ impl Call for CreateNetworkInterface {
     fn decode(&self, body: &[u8]) -> Result<Eni, DecodeError> {
         Ok(parse::<EniDocument>(body)?.read()?.eni)
     }
+}
+
+/// The name of an ENI made under a token, by which it is found when the answer was lost
+/// (`NetworkInterfaceName`: 2 to 128 characters, the first a letter; a token has at most 64).
+pub(super) fn name_of(token: &ClientToken) -> String {
+    format!("eni-cni-{}", token.as_str())
 }
 
 pub(super) fn check_token(token: &ClientToken) -> Result<(), RequestError> {

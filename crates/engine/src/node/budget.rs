@@ -27,7 +27,9 @@ impl Api {
             CloudCall::UnassignAddresses(..) | CloudCall::UnassignPrefixes(..) => {
                 Api::UnassignPrivateIpAddresses
             }
-            CloudCall::DescribeNode | CloudCall::DescribeEnis(_) => Api::DescribeNetworkInterfaces,
+            CloudCall::DescribeNode | CloudCall::DescribeEnis(_) | CloudCall::FindEni(_) => {
+                Api::DescribeNetworkInterfaces
+            }
             CloudCall::DescribeVSwitches(_) => Api::DescribeVSwitches,
         }
     }

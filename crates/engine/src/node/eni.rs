@@ -3,7 +3,7 @@
 //!
 //! Each stage knows one call that leads on; a lost answer is settled by looking or asking again.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use model::{EniId, FaultClass, Timestamp, net::Link};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,10 @@ const DELETE_TRIES: u32 = 5;
 
 /// Refusals of the kernel to set a link up before pods are served by other ENIs.
 const SET_UP_TRIES: u32 = 3;
+
+/// How long an attached ENI's link may stay away before pods are served by other ENIs. It comes within
+/// seconds of the attach; a minute is less than kubelet's patience with an ADD.
+const LINK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is known about an ENI beyond the ledger.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -52,6 +56,15 @@ pub(super) struct EniProgress {
     pub(super) unseen: u8,
     /// Its tags give it to somebody else.
     pub(super) excluded: bool,
+    /// Since when the cloud does not show it, while it is to be attached.
+    pub(super) absent_since: Option<Timestamp>,
+    /// Since when it is attached and its link is not on the node.
+    linkless_since: Option<Timestamp>,
+    /// The cloud refuses to take it off the node or to delete it, and goes on refusing until a person
+    /// changes something.
+    pub(super) kept: bool,
+    /// Nobody knows whether addresses of it went back: an answer was lost.
+    unsure: bool,
     /// What goes back goes one by one: of several in one call the cloud did not have all.
     pub(super) singly: bool,
 }
@@ -73,9 +86,14 @@ impl Node {
                 .is_some_and(|progress| progress.applied.is_some())
     }
 
-    /// Whether the kernel refused to set up the ENI's link so often that nobody should wait for it.
+    /// Whether nobody should wait for the ENI's link any more: it does not come, or the kernel refused
+    /// again and again to set it up.
     pub(super) fn stuck(&self, id: &EniId) -> bool {
-        let refused = |it: &EniProgress| it.applied.is_none() && it.failures >= SET_UP_TRIES;
+        let refused = |it: &EniProgress| {
+            let late = |since| self.latest.since(since) >= LINK_PATIENCE;
+            it.applied.is_none()
+                && (it.failures >= SET_UP_TRIES || it.linkless_since.is_some_and(late))
+        };
         let attached = |it: &EniEntry| it.stage == EniStage::Attached;
         self.ledger.eni(id).is_some_and(attached) && self.progress.get(id).is_some_and(refused)
     }
@@ -217,6 +235,10 @@ impl Node {
             if progress.applied != link {
                 progress.applied = None;
             }
+            progress.linkless_since = match (eni.stage, &link) {
+                (EniStage::Attached, None) => progress.linkless_since.or(Some(now)),
+                _ => None,
+            };
             let here = matches!(eni.stage, EniStage::Attaching | EniStage::Attached);
             if link.is_none() && here {
                 let wait = self.wait(Backoff::APPEAR, looks);
@@ -253,7 +275,7 @@ impl Node {
             }
             Err(fault) => {
                 self.cloud_failed(&format!("detaching {id}"), &fault);
-                self.put_off(now, id, Backoff::CLOUD);
+                self.not_let_go(now, id, fault.class);
             }
         }
     }
@@ -281,7 +303,7 @@ impl Node {
             | FaultClass::TokenMismatch
             | FaultClass::Invalid => {
                 self.cloud_failed(&format!("deleting {id}"), &fault);
-                self.put_off(now, id, Backoff::CLOUD);
+                self.not_let_go(now, id, fault.class);
             }
         }
     }
@@ -302,10 +324,18 @@ impl Node {
             Err(fault) if fault.class == FaultClass::Gone && several => progress.singly = true,
             Err(fault) if fault.class != FaultClass::Gone => {
                 self.cloud_failed(&format!("giving addresses of {id} back"), &fault);
-                self.put_off(now, id, Backoff::CLOUD);
+                self.progress(id).unsure |= fault.class == FaultClass::Unknown;
+                self.not_let_go(now, id, fault.class);
+                // They are ours still, and serve pods once they are seen.
+                let kept = core::mem::take(&mut self.progress(id).kept);
+                if kept && !self.progress(id).unsure {
+                    for address in addresses {
+                        self.set_address(*address, AddressState::Fresh);
+                    }
+                }
             }
             Ok(_) | Err(_) => {
-                progress.failures = 0;
+                (progress.failures, progress.unsure) = (0, false);
                 progress.singly &= result.is_ok();
                 for address in addresses {
                     self.record(Change::Delete(EntryKey::Address(*address)));

@@ -280,6 +280,14 @@ impl Node {
         if !dry.is_empty() {
             return told(ExhaustionKind::VSwitch, self.tied_to_full(&dry));
         }
+        if let Some(eni) = self.ledger.enis().find(|eni| self.stuck(&eni.id)) {
+            let reason = format!(
+                "{} is attached and cannot be used, because its link is missing on the node or could not be set up, \
+                 and the node may have no further ENI than its {enis}",
+                eni.id
+            );
+            return told(ExhaustionKind::EniQuota, reason);
+        }
         let each = limits.ipv4_per_eni;
         if most < config.enis_max {
             let reason = format!(

@@ -12,6 +12,7 @@ use super::{
     budget::Api,
     exhaustion::{ExhaustionKind, QUOTA, REFUSED, Way},
     message::{CloudAnswer, CloudCall, CloudFault, Notice},
+    seek::Sought,
 };
 use crate::{
     ledger::{Change, EniStage, Entry, EntryKey, Intent, IntentCall},
@@ -28,6 +29,10 @@ pub(super) struct IntentProgress {
     pub(super) busy: bool,
     pub(super) failures: u32,
     pub(super) not_before: Timestamp,
+    /// Whether a try of it may have been carried out.
+    pub(super) unknown: bool,
+    /// It was refused, and what an earlier try may have made is looked for.
+    pub(super) sought: Option<Sought>,
 }
 
 impl Node {
@@ -43,6 +48,7 @@ impl Node {
         let token: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         match model::ClientToken::new(token) {
             Ok(token) => {
+                self.intents.insert(id, IntentProgress::default());
                 self.record(Change::Put(Entry::Intent(Intent { id, token, call })));
             }
             Err(error) => self.notice(Notice::Defect(error.to_string())),
@@ -53,6 +59,14 @@ impl Node {
         let intents: Vec<Intent> = self.ledger.intents().cloned().collect();
         let purpose = self.growth_purpose();
         for intent in intents {
+            let progress = self.progress_of(intent.id);
+            if progress.busy || progress.not_before > now {
+                continue;
+            }
+            if progress.sought.is_some() {
+                self.seek(now, &intent);
+                continue;
+            }
             let call = match intent.call {
                 IntentCall::CreateEni(create) => CloudCall::CreateEni(intent.token, create),
                 IntentCall::AssignAddresses { eni, count } => {
@@ -62,14 +76,19 @@ impl Node {
                     CloudCall::AssignPrefixes(intent.token, eni, count)
                 }
             };
-            let may = self.may_call(now, Api::of(&call), purpose);
-            let progress = self.intents.entry(intent.id).or_default();
-            if progress.busy || progress.not_before > now || !may {
-                continue;
+            if self.may_call(now, Api::of(&call), purpose) {
+                self.progress_of(intent.id).busy = true;
+                self.call(now, Op::Intent(intent.id), call);
             }
-            progress.busy = true;
-            self.call(now, Op::Intent(intent.id), call);
         }
+    }
+
+    /// What is known of an open call. One that a life before this wrote down may have been made by it.
+    pub(super) fn progress_of(&mut self, id: u64) -> &mut IntentProgress {
+        self.intents.entry(id).or_insert_with(|| IntentProgress {
+            unknown: true,
+            ..IntentProgress::default()
+        })
     }
 
     pub(super) fn intent_done(
@@ -123,7 +142,7 @@ impl Node {
         }
     }
 
-    fn close(&mut self, id: u64) {
+    pub(super) fn close(&mut self, id: u64) {
         self.record(Change::Delete(EntryKey::Intent(id)));
         self.intents.remove(&id);
     }
@@ -150,43 +169,39 @@ impl Node {
             // Not carried out, as far as this copy of the call goes. The API rests as a whole, and the call
             // with it.
             FaultClass::Throttled => {
-                self.intents.entry(intent.id).or_default().busy = false;
+                self.progress_of(intent.id).busy = false;
             }
             // Not carried out, or nobody knows: the same call under the same token is safe.
             FaultClass::Conflict | FaultClass::Unknown => {
-                let failures = self.intents.entry(intent.id).or_default().failures + 1;
+                let failures = self.progress_of(intent.id).failures + 1;
                 let not_before = now.after(self.wait(Backoff::CLOUD, failures));
-                self.intents.insert(
-                    intent.id,
-                    IntentProgress {
-                        busy: false,
-                        failures,
-                        not_before,
-                    },
-                );
+                let progress = self.progress_of(intent.id);
+                progress.unknown |= fault.class == FaultClass::Unknown;
+                (progress.busy, progress.failures) = (false, failures);
+                progress.not_before = not_before;
             }
             // Single addresses may still be had: the next call asks for those.
             FaultClass::Exhausted(Exhausted::VSwitch) | FaultClass::Invalid
                 if intent.call.prefixes() > 0 =>
             {
                 self.no_prefix(now, &intent.call, fault);
-                self.close(intent.id);
+                self.end(now, intent);
             }
             FaultClass::Exhausted(what) => {
                 self.ran_out(now, &intent.call, what, &fault.text);
-                self.close(intent.id);
+                self.end(now, intent);
             }
-            FaultClass::TokenMismatch => self.close(intent.id),
+            FaultClass::TokenMismatch => self.end(now, intent),
             // Ordinary pods go on without a trunk.
             FaultClass::Gone | FaultClass::Denied | FaultClass::Invalid
                 if intent.call.is_trunk() =>
             {
-                self.close(intent.id);
+                self.end(now, intent);
                 self.vswitch_looks.doubt();
                 self.trunk_refused(now, format!("{what}: {}", fault.text));
             }
             FaultClass::Gone | FaultClass::Denied | FaultClass::Invalid => {
-                self.close(intent.id);
+                self.end(now, intent);
                 self.refused(
                     now,
                     &intent.call,

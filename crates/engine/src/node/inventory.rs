@@ -3,7 +3,8 @@
 //!
 //! An answer counts only if the node's own primary ENI is in it, because the cloud may answer a call
 //! it does not permit with an empty list. Something missing from an answer that counts is missing
-//! once; only the second such answer in a row makes it gone, and nothing a pod holds ever goes.
+//! once; only the second such answer in a row, asked for some time after the first, makes it gone, and
+//! nothing a pod holds ever goes.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
@@ -14,21 +15,20 @@ use super::{
     Node, Op,
     budget::{Api, Purpose},
     message::{Action, CloudAnswer, CloudCall, CloudFault, Interface, Notice},
+    missing::Missing,
     prefix,
 };
 use crate::{
-    ledger::{AddressEntry, AddressState, Change, EniEntry, EniStage, Entry, EntryKey, Intent},
+    ledger::{AddressEntry, AddressState, Change, EniEntry, EniStage, Entry, Intent},
     retry::Backoff,
 };
 
 /// How often a node at rest asks what it has. Four calls an hour; the goal is at most six.
 const INVENTORY_PERIOD: Duration = Duration::from_secs(15 * 60);
 
-/// How soon an answer that lacked something is checked by a second.
-const INVENTORY_SECOND_LOOK: Duration = Duration::from_secs(10);
-
-/// Answers in a row that must lack something before it is gone.
-const UNSEEN_GONE: u8 = 2;
+/// How soon an answer that lacked something is checked by a second, and how much later than the first
+/// that must have been asked for: two answers of one moment trail behind the cloud alike.
+pub(super) const INVENTORY_SECOND_LOOK: Duration = Duration::from_secs(10);
 
 /// Something that is looked at when wanted and not too often.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -229,6 +229,7 @@ impl Node {
     /// wait a quarter of an hour for that. A second look is due soon.
     fn reconcile(&mut self, now: Timestamp, sent: Timestamp, enis: &[Eni]) -> bool {
         let mut complete = true;
+        let missing = self.missing(now, sent);
         for eni in enis {
             if self.is_ours(eni) && self.ledger.eni(&eni.id).is_none() {
                 self.adopt(eni);
@@ -242,8 +243,8 @@ impl Node {
             }
             complete &= match enis.iter().find(|eni| eni.id == known.id) {
                 Some(eni) if !self.config.policy.allows(eni) => self.set_excluded(&known.id),
-                Some(eni) => self.compare(now, eni),
-                None => self.eni_missing(&known.id),
+                Some(eni) => self.compare(&missing, eni),
+                None => self.eni_missing(&missing, &known.id),
             };
         }
         complete
@@ -263,8 +264,8 @@ impl Node {
             && self.config.policy.allows(eni)
     }
 
-    /// Takes an ENI of ours into the ledger: left over from a ledger that was lost.
-    fn adopt(&mut self, eni: &Eni) {
+    /// Takes an ENI of ours into the ledger that this does not name.
+    pub(super) fn adopt(&mut self, eni: &Eni) {
         let stage = match eni.status {
             EniStatus::InUse => EniStage::Attached,
             EniStatus::Available | EniStatus::Attaching => EniStage::Attaching,
@@ -338,7 +339,7 @@ impl Node {
             .is_some_and(|progress| progress.excluded)
     }
 
-    fn compare(&mut self, now: Timestamp, eni: &Eni) -> bool {
+    fn compare(&mut self, missing: &Missing, eni: &Eni) -> bool {
         let progress = self.progress(&eni.id);
         (progress.unseen, progress.excluded) = (0, false);
         let mut listed: BTreeSet<IpAddr> = eni.addresses.iter().map(|ip| ip.address).collect();
@@ -348,7 +349,7 @@ impl Node {
         if !self.ledger.intents().any(open) {
             self.put_listed(eni);
         }
-        self.listed_is_usable(now, &eni.id, &eni.prefixes);
+        self.listed_is_usable(missing.now, &eni.id, &eni.prefixes);
         let known: Vec<AddressEntry> = self.ledger.addresses_of(&eni.id).cloned().collect();
         let mut complete = known.len() == before;
         for entry in known {
@@ -357,42 +358,9 @@ impl Node {
                     self.put_address(AddressEntry { unseen: 0, ..entry });
                 }
             } else {
-                complete &= self.address_missing(entry);
+                complete &= self.address_missing(missing, entry);
             }
         }
         complete
-    }
-
-    fn address_missing(&mut self, entry: AddressEntry) -> bool {
-        let unseen = entry.unseen.saturating_add(1).min(UNSEEN_GONE);
-        if unseen < UNSEEN_GONE {
-            self.put_address(AddressEntry { unseen, ..entry });
-            return false;
-        }
-        match &entry.state {
-            AddressState::Assigned { to } => {
-                self.notice(Notice::AddressLost(entry.address, to.clone()));
-                if entry.unseen != unseen {
-                    self.put_address(AddressEntry { unseen, ..entry });
-                }
-            }
-            AddressState::Fresh
-            | AddressState::Idle { .. }
-            | AddressState::Resting { .. }
-            | AddressState::Releasing => {
-                self.record(Change::Delete(EntryKey::Address(entry.address)));
-            }
-        }
-        true
-    }
-
-    fn eni_missing(&mut self, id: &EniId) -> bool {
-        let progress = self.progress(id);
-        progress.unseen = progress.unseen.saturating_add(1);
-        if progress.unseen < UNSEEN_GONE {
-            return false;
-        }
-        self.forget_eni(id);
-        true
     }
 }

@@ -220,6 +220,12 @@ pub enum Input {
     LeftoversRemoved(OpNumber, Result<(), String>),
     /// The configuration changed.
     Configured(Box<Config>),
+    /// The node's clock stepped back since the last input. A step shorter than the silence before it
+    /// cannot be told by the time of inputs.
+    ClockSteppedBack {
+        /// What the clock would show now without that.
+        from: Timestamp,
+    },
     /// The deadline passed.
     Tick,
 }
@@ -247,6 +253,8 @@ pub enum CloudCall {
     DescribeNode,
     /// Some ENIs.
     DescribeEnis(Vec<EniId>),
+    /// The ENI that a create under this token made.
+    FindEni(ClientToken),
     /// Some vSwitches.
     DescribeVSwitches(Vec<VSwitchId>),
 }

@@ -19,11 +19,13 @@ mod intent;
 mod inventory;
 mod member;
 mod message;
+mod missing;
 mod outbox;
 mod own;
 mod plug;
 mod policy;
 mod prefix;
+mod seek;
 mod sticky;
 mod supply;
 mod surplus;
@@ -88,6 +90,7 @@ const PERSIST_RETRY: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Op {
     Intent(u64),
+    Seek(u64),
     Attach(EniId),
     Detach(EniId),
     Delete(EniId),
@@ -150,6 +153,8 @@ pub struct Node {
     /// Addresses of the warm-up that no pod took yet.
     warm_left: u32,
     inventory: Poll,
+    /// When an answer last lacked something that the one before it had.
+    lacked_at: Option<Timestamp>,
     interfaces: Poll,
     kernel: Poll,
     doubts: Doubts,
@@ -207,6 +212,7 @@ impl Node {
             missing_since: None,
             warm_left,
             inventory: Poll::default(),
+            lacked_at: None,
             interfaces: Poll::default(),
             kernel: Poll::default(),
             doubts: Doubts::default(),
@@ -223,9 +229,7 @@ impl Node {
     pub fn handle(&mut self, now: Timestamp, input: Input) {
         self.history.tick(now);
         if now < self.latest {
-            self.stepped_back_from = self.stepped_back_from.max(self.latest);
-            self.surplus.forget();
-            self.missing_since = None;
+            self.stepped_back(now, self.latest);
         }
         self.latest = now;
         match input {
@@ -260,9 +264,17 @@ impl Node {
             Input::LeftoversRemoved(op, result) => self.leftovers_removed(op, result),
             Input::PodEni(pod, record) => self.pod_eni(now, pod, record.map(|it| *it)),
             Input::Configured(config) => self.configured(*config),
+            Input::ClockSteppedBack { from } => self.stepped_back(now, from),
             Input::Tick => {}
         }
         self.settle(now);
+    }
+
+    fn stepped_back(&mut self, now: Timestamp, from: Timestamp) {
+        self.stepped_back_from = self.stepped_back_from.max(from);
+        self.surplus.forget();
+        self.missing_since = None;
+        self.lacked_before(now);
     }
 
     /// The next thing to do, if anything is due.
@@ -336,6 +348,7 @@ impl Node {
         };
         match op {
             Op::Intent(id) => self.intent_done(now, id, result),
+            Op::Seek(id) => self.seek_done(now, id, result),
             Op::Attach(eni) => self.attach_done(now, &eni, result),
             Op::Detach(eni) => self.detach_done(now, &eni, result),
             Op::Delete(eni) => self.delete_done(now, &eni, result),

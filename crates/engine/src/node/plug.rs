@@ -10,6 +10,7 @@ use super::{
     Node, Op,
     budget::Api,
     exhaustion::{ExhaustionKind, QUOTA, REFUSED, Way},
+    inventory::INVENTORY_SECOND_LOOK,
     message::{CloudAnswer, CloudCall, CloudFault},
 };
 use crate::{
@@ -69,6 +70,21 @@ impl Node {
             let reason = format!("attaching {id}: {}", fault.text);
             self.stop(now, Way::NewEni, ExhaustionKind::Denied, REFUSED, reason);
         }
+        // A cloud that shows late what it made knows it a moment later; an instance it does not know stays so.
+        let wrong = match fault.class {
+            FaultClass::Gone => self.progress(id).attaches > 0,
+            class => class == FaultClass::Invalid,
+        };
+        if wrong && !self.is_trunk(id) {
+            let reason = format!("attaching {id}: {}", fault.text);
+            self.stop(
+                now,
+                Way::NewEni,
+                ExhaustionKind::Misconfigured,
+                REFUSED,
+                reason,
+            );
+        }
         match fault.class {
             // Ordinary pods go on without a trunk.
             FaultClass::Exhausted(_) | FaultClass::Invalid if self.is_trunk(id) => {
@@ -76,12 +92,11 @@ impl Node {
                 self.trunk_refused(now, format!("attaching {id}: {}", fault.text));
             }
             FaultClass::Unknown => self.put_off(now, id, Backoff::CLOUD),
-            FaultClass::Conflict => {
-                // It may be attached already: one look tells.
+            // It may be attached already, or it is the instance that is not known: one look tells.
+            FaultClass::Conflict | FaultClass::Gone => {
                 self.progress(id).failures = ATTACH_LOOKS - 1;
                 self.put_off(now, id, Backoff::APPEAR);
             }
-            FaultClass::Gone => self.forget_eni(id),
             FaultClass::Exhausted(what) => {
                 if what == Exhausted::EniPerInstance {
                     let reason = format!("the instance takes no further ENI: {}", fault.text);
@@ -92,16 +107,16 @@ impl Node {
             // Not carried out. The API rests as a whole.
             FaultClass::Throttled => self.set_stage(id, EniStage::Created),
             FaultClass::Denied | FaultClass::TokenMismatch | FaultClass::Invalid => {
-                self.attach_again(now, id);
+                self.attach_again(now, id, REFUSED);
             }
         }
     }
 
     /// The attach came to nothing: it is asked for again, each time later.
-    fn attach_again(&mut self, now: Timestamp, id: &EniId) {
+    fn attach_again(&mut self, now: Timestamp, id: &EniId, backoff: Backoff) {
         self.set_stage(id, EniStage::Created);
         let attaches = self.progress(id).attaches + 1;
-        let wait = self.wait(Backoff::CLOUD, attaches);
+        let wait = self.wait(backoff, attaches);
         let progress = self.progress(id);
         (progress.attaches, progress.not_before) = (attaches, now.after(wait));
     }
@@ -144,17 +159,37 @@ impl Node {
                 true => Backoff::PLUG,
                 false => Backoff::APPEAR,
             };
-            let status = enis.iter().find(|eni| eni.id == *id).map(|eni| eni.status);
-            match status {
-                Some(EniStatus::InUse) => self.plugged(now, id),
-                Some(EniStatus::Available) if self.progress(id).failures >= ATTACH_LOOKS => {
-                    self.attach_again(now, id);
+            let Some(eni) = enis.iter().find(|eni| eni.id == *id) else {
+                self.not_shown(now, id, !enis.is_empty());
+                continue;
+            };
+            self.progress(id).absent_since = None;
+            let elsewhere = eni.instance.as_ref();
+            match eni.status {
+                EniStatus::InUse if elsewhere.is_some_and(|it| *it != self.config.instance) => {
+                    self.forget_eni(id);
                 }
-                Some(EniStatus::Deleting) => self.forget_eni(id),
-                Some(EniStatus::Available | EniStatus::Attaching | EniStatus::Detaching) | None => {
+                EniStatus::InUse => self.plugged(now, id),
+                EniStatus::Available if self.progress(id).failures >= ATTACH_LOOKS => {
+                    self.attach_again(now, id, Backoff::CLOUD);
+                }
+                EniStatus::Deleting => self.forget_eni(id),
+                EniStatus::Available | EniStatus::Attaching | EniStatus::Detaching => {
                     self.put_off(now, id, late);
                 }
             }
         }
+    }
+
+    /// The cloud does not show an ENI that is to be attached. What it shows trails behind what it did, and
+    /// an answer without any may be one that nobody may read: only what stays away for a while is given
+    /// up, and not forgotten but deleted.
+    fn not_shown(&mut self, now: Timestamp, id: &EniId, others: bool) {
+        let believed = others || self.inventory.failures == 0;
+        let since = *self.progress(id).absent_since.get_or_insert(now);
+        if believed && now.since(since) >= INVENTORY_SECOND_LOOK {
+            return self.set_stage(id, EniStage::Deleting);
+        }
+        self.put_off(now, id, Backoff::PLUG);
     }
 }

@@ -189,7 +189,11 @@ impl Node {
             .any(|i| matches!(i.call, IntentCall::CreateEni(_)));
         let trunk = self.trunk_due(now);
         let needless = need.in_prefixes() == 0 && !trunk;
-        if needless || creating || !self.may_have_another(now) {
+        if needless || creating || self.stops.closed(Way::NewEni, now) {
+            return;
+        }
+        // What it brings counts as coming from the next look on.
+        if !trunk && self.take_back() || !self.may_have_another(now) {
             return;
         }
         if !self.may_grow(now, Api::CreateNetworkInterface) {

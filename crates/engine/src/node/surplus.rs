@@ -2,15 +2,19 @@
 //! nobody used for long.
 //!
 //! Pods come and go, and the pool with them. What is given back at the crest is asked for again in the
-//! trough, so only what was too much during all of a while goes back.
+//! trough, so only what was too much during all of a while goes back. What the cloud does not take back
+//! serves pods again.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use model::{EniId, Ipv4Prefix, Timestamp};
+use model::{EniId, FaultClass, Ipv4Prefix, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Node, Op, message::CloudCall, prefix::CALL_MAX};
-use crate::ledger::{AddressEntry, AddressState, EniStage};
+use super::{Node, Op, exhaustion::REFUSED, message::CloudCall, prefix::CALL_MAX};
+use crate::{
+    ledger::{AddressEntry, AddressState, EniEntry, EniStage},
+    retry::Backoff,
+};
 
 /// Addresses one UnassignPrivateIpAddresses takes (ECS API, `PrivateIpAddress.N`, N up to 10).
 const UNASSIGN_MAX: u32 = 10;
@@ -162,7 +166,7 @@ impl Node {
             let busy = self
                 .progress
                 .get(&eni.id)
-                .is_some_and(|progress| progress.busy);
+                .is_some_and(|progress| progress.busy || progress.not_before > now);
             !busy && self.eni_usable(&eni.id) && !self.excluded(&eni.id)
         });
         let mut list: Vec<_> = quiet
@@ -179,6 +183,41 @@ impl Node {
             .collect();
         list.sort_by_key(|(free, in_use, id)| (*in_use, *free, id.clone()));
         list
+    }
+
+    /// The cloud does not take something back. What only a person can change is asked for less and less
+    /// often.
+    pub(super) fn not_let_go(&mut self, now: Timestamp, id: &EniId, class: FaultClass) {
+        let refused = matches!(
+            class,
+            FaultClass::Denied | FaultClass::Invalid | FaultClass::Exhausted(_)
+        );
+        self.progress(id).kept |= refused;
+        let backoff = if refused { REFUSED } else { Backoff::CLOUD };
+        self.put_off(now, id, backoff);
+    }
+
+    /// Takes an ENI back that was to go and that the cloud keeps: it serves pods, in place of a new one.
+    pub(super) fn take_back(&mut self) -> bool {
+        let kept = |eni: &&EniEntry| {
+            let kept = self.progress.get(&eni.id).is_some_and(|it| it.kept);
+            kept && !eni.trunk && !self.excluded(&eni.id)
+        };
+        let Some(eni) = self.ledger.enis().find(kept).cloned() else {
+            return false;
+        };
+        let stage = match eni.stage {
+            EniStage::Detaching => EniStage::Attached,
+            EniStage::Deleting if !self.links.contains_key(&eni.mac) => EniStage::Created,
+            // A link that is still known would be taken for the proof of an attach that nobody asked for.
+            EniStage::Deleting => {
+                self.links_wanted.want();
+                return false;
+            }
+            EniStage::Created | EniStage::Attaching | EniStage::Attached => return false,
+        };
+        self.set_stage(&eni.id, stage);
+        true
     }
 
     pub(super) fn surplus_deadlines(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> {

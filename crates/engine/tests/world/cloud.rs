@@ -37,6 +37,11 @@ pub(crate) struct Cloud {
     refuses: Option<FaultClass>,
     /// Trunks are.
     refuses_trunks: Option<FaultClass>,
+    trails: bool,
+    /// Calls of these APIs are refused so.
+    refused: BTreeMap<Api, FaultClass>,
+    /// ENIs whose link does not come.
+    linkless: BTreeSet<EniId>,
     /// Calls of each API so far.
     calls: BTreeMap<Api, u32>,
 }
@@ -67,6 +72,9 @@ impl Cloud {
             prefixes: 0,
             refuses: None,
             refuses_trunks: None,
+            trails: false,
+            refused: BTreeMap::new(),
+            linkless: BTreeSet::new(),
             calls: BTreeMap::new(),
         };
         let mut primary = cloud.make(&config.vswitches[0].clone(), 1, BTreeMap::new());
@@ -137,6 +145,31 @@ impl Cloud {
 
     pub(crate) fn refuse(&mut self, class: impl Into<Option<FaultClass>>) {
         self.refuses = class.into();
+    }
+
+    /// Calls of an API are refused from now on, or no more.
+    pub(crate) fn refuse_api(&mut self, api: Api, class: impl Into<Option<FaultClass>>) {
+        match class.into() {
+            Some(class) => self.refused.insert(api, class),
+            None => self.refused.remove(&api),
+        };
+    }
+
+    /// The node never sees the ENI's link, or sees it again.
+    pub(crate) fn lose_link(&mut self, eni: &EniId, lost: bool) {
+        self.linkless.remove(eni);
+        self.linkless.extend(lost.then(|| eni.clone()));
+    }
+
+    /// Somebody deletes the ENI by hand, whatever is under way with it.
+    pub(crate) fn delete_by_hand(&mut self, eni: &EniId) {
+        self.enis.remove(eni);
+        self.attaching.remove(eni);
+    }
+
+    /// Lists show of an ENI's addresses only the first: they trail behind the rest.
+    pub(crate) fn trail(&mut self, trails: bool) {
+        self.trails = trails;
     }
 
     pub(crate) fn refuse_trunks(&mut self, class: FaultClass) {
@@ -242,7 +275,8 @@ impl Cloud {
             mac: eni.mac,
             up: true,
         };
-        (2..).zip(self.attached()).map(link).collect()
+        let seen = |(_, eni): &(u32, &Eni)| !self.linkless.contains(&eni.id);
+        (2..).zip(self.attached()).filter(seen).map(link).collect()
     }
 
     pub(crate) fn call(&mut self, now: Timestamp, call: CloudCall) -> Answer {
@@ -254,6 +288,9 @@ impl Cloud {
                 | CloudCall::AssignAddresses(..)
                 | CloudCall::AssignPrefixes(..)
         );
+        if let Some(class) = self.refused.get(&Api::of(&call)) {
+            return refuse(*class);
+        }
         if let (true, Some(class)) = (creates, self.refuses) {
             return refuse(class);
         }
@@ -316,13 +353,14 @@ impl Cloud {
                     .retain(|ip| ip.primary || !addresses.contains(&ip.address));
                 Ok(())
             }),
-            CloudCall::DescribeNode => {
-                let here = self.enis.values().filter(|eni| eni.instance.is_some());
-                Ok(CloudAnswer::Enis(here.cloned().collect()))
-            }
+            CloudCall::DescribeNode => Ok(CloudAnswer::Enis(self.here())),
             CloudCall::DescribeEnis(ids) => {
                 let asked = ids.iter().filter_map(|id| self.enis.get(id).cloned());
                 Ok(CloudAnswer::Enis(asked.collect()))
+            }
+            CloudCall::FindEni(token) => {
+                let made = self.made_under(token.as_str());
+                Ok(CloudAnswer::Enis(made.into_iter().collect()))
             }
             CloudCall::DescribeVSwitches(ids) => {
                 let known = ids.into_iter().filter_map(|id| {
@@ -339,6 +377,22 @@ impl Cloud {
                 });
                 Ok(CloudAnswer::VSwitches(known.collect()))
             }
+        }
+    }
+
+    fn here(&self) -> Vec<Eni> {
+        let here = self.enis.values().filter(|eni| eni.instance.is_some());
+        let mut here: Vec<_> = here.cloned().collect();
+        for eni in here.iter_mut().filter(|_| self.trails) {
+            eni.addresses.retain(|ip| ip.primary);
+        }
+        here
+    }
+
+    fn made_under(&self, token: &str) -> Option<Eni> {
+        match self.tokens.get(token)? {
+            CloudAnswer::Created(eni) => self.enis.get(&eni.id).cloned(),
+            _ => None,
         }
     }
 

@@ -469,7 +469,9 @@ impl World {
         };
         let describes = matches!(
             call,
-            engine::node::CloudCall::DescribeNode | engine::node::CloudCall::DescribeEnis(_)
+            engine::node::CloudCall::DescribeNode
+                | engine::node::CloudCall::DescribeEnis(_)
+                | engine::node::CloudCall::FindEni(_)
         );
         let result = if self.faults.cut_off {
             fault(FaultClass::Unknown)
@@ -590,6 +592,19 @@ impl World {
 
     pub(crate) fn cut_off(&mut self) {
         self.faults.cut_off = true;
+    }
+
+    pub(crate) fn reconnect(&mut self) {
+        self.faults.cut_off = false;
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(crate) fn give(&mut self, input: Input) {
+        self.inbox.push_back(input);
+        self.settle();
     }
 
     pub(crate) fn fill(&mut self, vswitch: &str) {
