@@ -17,8 +17,9 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::Client;
 use model::{PodKey, RouteTableId, VpcId};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{OnceCell, mpsc, oneshot, watch},
+    task::JoinHandle,
 };
 
 use crate::{
@@ -65,19 +66,80 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
+    // First of all: the first process of a container that has not said what it does about SIGTERM is not even
+    // ended by it.
+    let mut end = End::new()?;
+    let started = tokio::select! {
+        started = start(arguments, &config) => started?,
+        () = end.told() => return Ok(()),
+    };
+    let (stop, stopped) = oneshot::channel();
+    let admitting = admit(
+        &config,
+        started.kube.clone(),
+        started.known.clone(),
+        stopped,
+    );
+    let leading = lead(&started, &config, arguments, end);
+    let mut admitting = std::pin::pin!(admitting);
+    tokio::select! {
+        ended = leading => ended?,
+        ended = &mut admitting => return ended,
+    }
+    drop(stop);
+    admitting.await
+}
+
+/// What ends the program: SIGTERM, or SIGINT of a person who started it.
+struct End {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl End {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("listening for SIGINT")?,
+        })
+    }
+
+    /// Waits until the program is told to end.
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What runs before it is known who leads.
+struct Started {
+    kube: Client,
+    known: webhook::Publisher,
+    elected: Lead,
+    driver: mpsc::Sender<Message>,
+    routes: watch::Sender<bool>,
+    metrics: Arc<Metrics>,
+    /// The machine's turns.
+    machine: JoinHandle<()>,
+}
+
+/// Starts everything, and waits until all that the API server has is known.
+async fn start(arguments: &Arguments, config: &Config) -> anyhow::Result<Started> {
     let metrics = Arc::new(Metrics::new());
-    let door = open_door(&config, &metrics)?;
+    let door = open_door(config, &metrics)?;
     let kube = Client::try_default()
         .await
         .context("a client of the API server")?;
-    let client = facts::client(&config, &arguments.credential, &arguments.metadata).await?;
+    let client = facts::client(config, &arguments.credential, &arguments.metadata).await?;
     let elected = Lead::new(config.leader_election);
     let cloud = Arc::new(Cloud {
         client,
         vpc: VpcId::new(&config.vpc_id).context("vpcID")?,
         tags: config.tags(),
         metrics: Arc::clone(&metrics),
-        brake: brake(&config, arguments, &metrics),
+        brake: brake(config, arguments, &metrics),
         lead: elected.clone(),
     });
     definitions::install(&kube).await;
@@ -93,7 +155,7 @@ async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
         records: Arc::clone(&records),
         notices: notices.clone(),
     };
-    tokio::spawn(driver.run());
+    let machine = tokio::spawn(driver.run());
     // Set once, here.
     let _ = (door.driver.set(outbox.clone()), door.notices.set(notices));
     let watches = Watches {
@@ -105,22 +167,20 @@ async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
     let users = standing.users.clone();
     let known = webhook::Publisher::new(standing);
     let (blocks, seen) = Blocks::new(config.route_node_selector.clone());
-    watch_all(&watches, &config, &records, (&known, users), blocks);
+    watch_all(&watches, config, &records, (&known, users), blocks);
     watches.listed.wait().await;
     door.listed.store(true, Ordering::Relaxed);
     tracing::info!("all that the API server has is known");
-    let (stop, stopped) = oneshot::channel();
-    let admitting = admit(&config, kube.clone(), known, stopped);
-    let leads = start_routes(&config, around, seen)?;
-    let election = Election::new(kube, &config, arguments.name.clone(), elected);
-    let leading = lead(&election, &config, arguments, (&outbox, &leads), &metrics);
-    let mut admitting = std::pin::pin!(admitting);
-    tokio::select! {
-        ended = leading => ended?,
-        ended = &mut admitting => return ended,
-    }
-    drop(stop);
-    admitting.await
+    let routes = start_routes(config, around, seen)?;
+    Ok(Started {
+        kube,
+        known,
+        elected,
+        driver: outbox,
+        routes,
+        metrics,
+        machine,
+    })
 }
 
 /// Starts the route controller where the configuration asks for it; it begins when the sender says that this
@@ -208,37 +268,35 @@ fn open_door(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<Door
 
 /// Waits for the lead, tells the machine, and keeps the lead until told to end.
 async fn lead(
-    election: &Election,
+    started: &Started,
     config: &Config,
     arguments: &Arguments,
-    (driver, routes): (&mpsc::Sender<Message>, &watch::Sender<bool>),
-    metrics: &Metrics,
+    mut end: End,
 ) -> anyhow::Result<()> {
-    let mut ended = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupted = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let mut end = async || {
-        tokio::select! {
-            _ = ended.recv() => {}
-            _ = interrupted.recv() => {}
-        }
-    };
+    let (kube, elected) = (started.kube.clone(), started.elected.clone());
+    let election = Election::new(kube, config, arguments.name.clone(), elected);
     if config.leader_election {
         tokio::select! {
             () = election.win() => {}
-            () = end() => return Ok(()),
+            () = end.told() => return Ok(()),
         }
     }
     tracing::info!(name = arguments.name, "this replica leads");
-    metrics.leads(true);
-    driver.send(Message::Input(Input::Complete)).await?;
-    routes.send_replace(true);
+    started.metrics.leads(true);
+    let complete = Message::Input(Input::Complete);
+    started.driver.send(complete).await?;
+    started.routes.send_replace(true);
     if !config.leader_election {
-        end().await;
+        end.told().await;
+        started.machine.abort();
         return Ok(());
     }
     tokio::select! {
         why = election.keep() => anyhow::bail!("this replica does not lead any more: {why}"),
-        () = end() => {
+        () = end.told() => {
+            // Nothing is begun while the next replica begins.
+            started.machine.abort();
+            started.routes.send_replace(false);
             // Calls under way end by themselves or are repeated under their tokens by the next replica.
             let _ = tokio::time::timeout(RELEASE_MAX, election.release()).await;
             Ok(())

@@ -41,12 +41,16 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Runs until the program ends.
+    /// Runs until the program ends or gives the lead up.
     pub(crate) async fn run(mut self) {
         let (done, mut outcomes) = mpsc::channel(OUTCOMES_MAX);
         let (mut told, mut leading) = (Nodes::new(), false);
         loop {
             self.tell(&mut told, &mut leading);
+            // Given up: the table is the next replica's.
+            if leading && !*self.leads.borrow() {
+                return;
+            }
             for action in self.machine.poll_actions() {
                 self.carry(action, &done);
             }
