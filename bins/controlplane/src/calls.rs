@@ -134,9 +134,12 @@ impl Cloud {
     /// after 1,000 entries.
     pub(crate) async fn list(&self) -> Result<Vec<Listed>, Fault> {
         self.brake.lets_list()?;
-        let mut all = Vec::new();
+        // By id: one that is attached in between is in two answers, and the later one is true.
+        let mut all = BTreeMap::new();
         let kinds = [
             (EniKind::Secondary, EniStatus::Available),
+            // Whole ENIs of pods, among those of the nodes.
+            (EniKind::Secondary, EniStatus::InUse),
             (EniKind::Member, EniStatus::InUse),
         ];
         for (kind, status) in kinds {
@@ -147,12 +150,13 @@ impl Cloud {
                 ..Default::default()
             };
             let found = self.describe(&call, LIST_BUDGET).await?;
-            all.extend(found.into_iter().map(|one| Listed {
-                eni: one.eni,
-                trunk: one.trunk,
+            all.extend(found.into_iter().map(|one| {
+                let (id, trunk) = (one.eni.id.clone(), one.trunk);
+                let eni = one.eni;
+                (id, Listed { eni, trunk })
             }));
         }
-        Ok(all)
+        Ok(all.into_values().collect())
     }
 
     async fn create(&self, create: CreateEni) -> Result<Answer, CloudError> {

@@ -6,15 +6,16 @@
     reason = "what does not hold fails the test"
 )]
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use engine::{
-    cluster::{Action, Cluster, ClusterPod, Config, Input, Notice, Store},
+    cluster::{Action, Cluster, ClusterPod, Config, Input, Listed, Notice, Store},
     podeni::{Answer, Call, Fault, NewEni, Node, Pod},
 };
 use model::{
-    DualStack, EniId, Exhausted, Family, FaultClass, InstanceId, InterfaceName, Mac, PodKey,
-    PodUid, SecurityGroupId, Timestamp, VSwitch, VSwitchId, ZoneId,
+    DualStack, Eni, EniId, EniKind, EniStatus, Exhausted, Family, FaultClass, InstanceId,
+    InterfaceName, Mac, PodKey, PodUid, PrivateIp, SecurityGroupId, Timestamp, VSwitch, VSwitchId,
+    ZoneId,
     podeni::{NetworkRequest, OwnedEni, PodEni},
     podnetworking::{
         EniAttachment, Labels, PodNetworking, Release, Requirement, Resolved, Selector, Tenure,
@@ -317,4 +318,85 @@ fn a_pod_that_came_past_admission_is_told_once() {
             assert_eq!(told.count(), usize::from(missed));
         }
     }
+}
+
+/// A whole ENI of ours on a node, with this address.
+fn whole(id: &str, address: [u8; 4]) -> Listed {
+    Listed {
+        eni: Eni {
+            id: EniId::new(id).unwrap(),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            kind: EniKind::Secondary,
+            status: EniStatus::InUse,
+            instance: Some(node().instance),
+            vswitch: vsw("vsw-1"),
+            vpc: None,
+            zone: zone("z-a"),
+            security_groups: vec![],
+            addresses: vec![PrivateIp {
+                address: address.into(),
+                primary: true,
+            }],
+            prefixes: vec![],
+            tags: [("ack.aliyun.com".to_owned(), "c1".to_owned())].into(),
+        },
+        trunk: None,
+    }
+}
+
+#[test]
+fn a_whole_eni_nobody_names_goes_after_two_lists_unless_a_pod_reports_its_address() {
+    let mut used = pod();
+    used.pod.networks.clear();
+    used.addresses = [[10, 0, 0, 2].into()].into();
+    let mut nodes_own = whole("eni-pool", [10, 0, 0, 3]);
+    nodes_own.eni.tags.clear();
+    let lost = whole("eni-lost", [10, 0, 0, 1]);
+    let mut there = vec![lost.clone(), whole("eni-used", [10, 0, 0, 2]), nodes_own];
+    let config = Config {
+        tags: lost.eni.tags.clone(),
+        ..Config::default()
+    };
+    let mut cluster = Cluster::new(config, 1);
+    for input in [Input::Pod(key(), Some(Box::new(used))), Input::Complete] {
+        cluster.handle(NOW, input);
+    }
+    let (mut calls, mut told) = (Vec::new(), Vec::new());
+    for minute in 0..25 {
+        let now = NOW.after(Duration::from_secs(60 * minute));
+        cluster.handle(now, Input::Tick);
+        while let Some(action) = cluster.poll_action() {
+            let input = match action {
+                Action::ListEnis(op) => Input::Listed(op, Ok(there.clone())),
+                Action::Call(op, call) => {
+                    let eni = &mut there[0].eni;
+                    match &call {
+                        Call::Detach { .. } => {
+                            (eni.status, eni.instance) = (EniStatus::Available, None);
+                        }
+                        _ => drop(there.remove(0)),
+                    }
+                    calls.push((minute, call));
+                    Input::Called(op, Ok(Answer::Accepted))
+                }
+                Action::Notice(notice) => {
+                    told.push(notice);
+                    continue;
+                }
+                _ => continue,
+            };
+            cluster.handle(now, input);
+        }
+    }
+    let (since, made): (Vec<u64>, Vec<Call>) = calls.into_iter().unzip();
+    let (eni, instance) = (lost.eni.id, node().instance);
+    let off = Call::Detach {
+        eni: eni.clone(),
+        instance,
+        trunk: None,
+    };
+    assert_eq!(made, [off, Call::Delete(eni.clone())]);
+    assert!(since[0] >= 10, "{since:?}");
+    let kept = Notice::Unrecorded(EniId::new("eni-used").unwrap(), key());
+    assert_eq!(told, [kept, Notice::Collected(eni)]);
 }

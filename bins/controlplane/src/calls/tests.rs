@@ -116,6 +116,9 @@ async fn life(cloud: &Cloud, instance: &InstanceId) -> Result<(), Fault> {
         })
         .await?;
     until(EniStatus::InUse).await?;
+    let listed = cloud.list().await?;
+    let at = listed.iter().map(|one| (&one.eni.id, &one.eni.instance));
+    assert_eq!(at.collect::<Vec<_>>(), [(&eni, &Some(instance.clone()))]);
     cloud
         .call(Call::Detach {
             eni: eni.clone(),
@@ -136,7 +139,9 @@ async fn who_does_not_lead_takes_nothing_away() {
     cloud.lead = Lead::new(true);
     let fault = life(&cloud, &instance).await.unwrap_err();
     assert!(fault.text.contains("may not lead"), "{}", fault.text);
-    assert_eq!(cloud.list().await.unwrap().len(), 0, "it stays where it is");
+    let listed = cloud.list().await.unwrap();
+    let stays = listed.iter().map(|one| one.eni.status);
+    assert_eq!(stays.collect::<Vec<_>>(), [EniStatus::InUse]);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! ENIs of ours that nothing refers to: their record was lost, or the process that asked for them was.
 //!
 //! Two lists, ten minutes apart, must both show one unreferenced before it is touched; and one whose
-//! address a pod reports is never touched.
+//! address a pod reports is never touched. It may be free, a member of a trunk, or a whole ENI on a node.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
