@@ -1,8 +1,9 @@
 //! The repository's rules as a test: arrows between packages, sizes, names, documented paths,
-//! dependencies with a reason, manifests that say what the code does, and how much of the code does not ship.
+//! dependencies with a reason, manifests that say what the code does, notices that are explained, and how much of the code does not ship.
 
 mod arrows;
 mod manifests;
+mod notices;
 mod sources;
 mod text;
 
@@ -25,6 +26,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     breaches.extend(sources::check(&files)?);
     breaches.extend(text::check(&files)?);
     breaches.extend(manifests::check(&files)?);
+    breaches.extend(notices::check()?);
     sources::print_ratio(&files)?;
     if breaches.is_empty() {
         println!("tidy: {} files, no breach", files.len());
