@@ -8,7 +8,7 @@ use std::{
 };
 
 use engine::budget::Api;
-use model::podnetworking::Warm;
+use model::podnetworking::{RELEASE_AFTER_MIN, Warm};
 use serde::Deserialize;
 
 use crate::{backoff, degradation::Degradation, routes::Selector, webhook::Known};
@@ -88,6 +88,8 @@ pub(crate) struct Config {
     pub(crate) ip_stack: String,
     pub(crate) enable_webhook_inject_resource: bool,
     pub(crate) custom_stateful_workload_kinds: Vec<String>,
+    /// The shortest `releaseAfter` a PodNetworking may be given.
+    pub(crate) release_after_min: GoDuration,
     pub(crate) rate_limit: BTreeMap<String, u32>,
     pub(crate) backoff_override: backoff::Override,
     pub(crate) degradation: Degradation,
@@ -126,6 +128,7 @@ impl Default for Config {
             ip_stack: "ipv4".into(),
             enable_webhook_inject_resource: true,
             custom_stateful_workload_kinds: Vec::new(),
+            release_after_min: GoDuration(RELEASE_AFTER_MIN),
             rate_limit: BTreeMap::new(),
             backoff_override: backoff::Override::default(),
             degradation: Degradation::default(),
@@ -220,6 +223,7 @@ impl Config {
             trunk: self.enable_trunk,
             inject_resource: self.enable_webhook_inject_resource,
             stateful_kinds: self.custom_stateful_workload_kinds.clone(),
+            release_after_min: self.release_after_min.0,
             ..Known::default()
         }
     }
@@ -330,12 +334,20 @@ mod tests {
             let config = read(text).expect("it is whole");
             assert_eq!(config.lease_duration.0, Duration::from_secs(20));
             assert_eq!(config.webhook_port, 4443);
+            assert_eq!(config.known().release_after_min, RELEASE_AFTER_MIN);
             assert!(config.enable_trunk && config.enable_webhook_inject_resource);
             let limits = config.limits();
             assert_eq!(limits.calls(Api::AttachNetworkInterface), 30);
             assert_eq!(limits.calls(Api::DetachNetworkInterface), 400);
             assert_eq!(limits.tags["ack.aliyun.com"], "c1");
         }
+    }
+
+    #[test]
+    fn the_least_promise_is_as_configured() {
+        let config =
+            read("clusterID: c1\nvpcID: vpc-1\nreleaseAfterMin: 5s\n").expect("it is whole");
+        assert_eq!(config.known().release_after_min, Duration::from_secs(5));
     }
 
     #[test]

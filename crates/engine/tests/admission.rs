@@ -11,8 +11,8 @@ use engine::admission::{
 use model::{
     InterfaceName, SecurityGroupId, Timestamp, VSwitchId, ZoneId,
     podnetworking::{
-        EniAttachment, Labels, PodNetworking, Release, Requirement, Resolved, Selector, Tenure,
-        VSwitchPreference, Warm,
+        EniAttachment, Labels, PodNetworking, RELEASE_AFTER_MIN, Release, Requirement, Resolved,
+        Selector, Tenure, VSwitchPreference, Warm,
     },
 };
 
@@ -82,6 +82,7 @@ impl Cluster {
                 defaults: &self.defaults,
                 trunk: self.trunk,
                 inject_resource: true,
+                release_after_min: RELEASE_AFTER_MIN,
             },
         )
     }
@@ -306,6 +307,19 @@ fn a_short_promise_is_refused_unless_it_was_there_before() {
         one
     };
     let admit = |old: Option<&PodNetworking>, new| written(old, new, &[], true);
+    let configured = |new| {
+        let standing = Standing {
+            networkings: &BTreeMap::new(),
+            zones: &BTreeMap::new(),
+            defaults: &Defaults::default(),
+            trunk: true,
+            inject_resource: true,
+            release_after_min: Duration::from_secs(5),
+        };
+        admit_networking(None, new, &standing)
+    };
+    assert!(configured(short(5)).unwrap().warnings.is_empty());
+    assert!(configured(short(4)).unwrap_err().contains("at least 5s"));
     assert!(admit(None, short(300)).unwrap().warnings.is_empty());
     assert!(admit(None, short(60)).unwrap_err().contains("releaseAfter"));
     assert!(admit(Some(&short(300)), short(60)).is_err());
@@ -357,6 +371,7 @@ fn written(
         defaults: &Defaults::default(),
         trunk: true,
         inject_resource,
+        release_after_min: RELEASE_AFTER_MIN,
     };
     admit_networking(old, new, &standing)
 }

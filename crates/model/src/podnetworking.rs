@@ -12,8 +12,8 @@ use crate::{SecurityGroupId, Timestamp, VSwitchId, ZoneId};
 /// (ECS limits, "security groups per ENI"); its own refusal of a sixth is shown as it comes.
 pub const SECURITY_GROUPS_MAX: usize = 10;
 
-/// The shortest time a fixed address may be promised for: within less, a node that restarts would lose
-/// the addresses of its pods.
+/// The shortest time a fixed address may be promised for, unless the configuration says another: within less,
+/// a node that restarts would lose the addresses of its pods.
 pub const RELEASE_AFTER_MIN: Duration = Duration::from_secs(300);
 
 /// When a fixed address is given back.

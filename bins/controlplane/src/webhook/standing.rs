@@ -33,6 +33,8 @@ pub(crate) struct Known {
     pub(crate) inject_resource: bool,
     /// Owners, beside StatefulSet, whose pods keep their names (`customStatefulWorkloadKinds`).
     pub(crate) stateful_kinds: Vec<String>,
+    /// The shortest time a fixed address may be promised for (`releaseAfterMin`).
+    pub(crate) release_after_min: Duration,
     /// Which pods use which PodNetworking.
     pub(crate) users: Users,
 }
@@ -59,6 +61,7 @@ impl Known {
             defaults: &self.defaults,
             trunk: self.trunk,
             inject_resource: self.inject_resource,
+            release_after_min: self.release_after_min,
         }
     }
 }

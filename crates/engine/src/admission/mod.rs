@@ -8,7 +8,7 @@
 mod networking;
 mod pod;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use model::{
     SecurityGroupId, VSwitchId, ZoneId,
@@ -90,6 +90,8 @@ pub struct Standing<'a> {
     pub trunk: bool,
     /// Whether the pod is to request the resource (`enableWebhookInjectResource`).
     pub inject_resource: bool,
+    /// The shortest time a fixed address may be promised for (`releaseAfterMin`).
+    pub release_after_min: Duration,
 }
 
 /// The resource a pod requests so that the scheduler counts its ENIs.

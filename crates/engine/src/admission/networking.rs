@@ -2,9 +2,7 @@
 
 use model::{
     PodKey,
-    podnetworking::{
-        EniAttachment, PodNetworking, RELEASE_AFTER_MIN, Release, SECURITY_GROUPS_MAX, Tenure,
-    },
+    podnetworking::{EniAttachment, PodNetworking, Release, SECURITY_GROUPS_MAX, Tenure},
 };
 
 use super::Standing;
@@ -53,12 +51,12 @@ pub fn admit_networking(
         ));
     }
     if let Tenure::Fixed(Release::After(delay)) = new.tenure
-        && delay < RELEASE_AFTER_MIN
+        && delay < standing.release_after_min
     {
         let sentence = format!(
             "releaseAfter is {}s, but at least {}s are needed: a shorter promise does not outlive a node's restart",
             delay.as_secs(),
-            RELEASE_AFTER_MIN.as_secs()
+            standing.release_after_min.as_secs()
         );
         // An object from before this rule goes on as it is.
         if old.is_none_or(|old| old.tenure != new.tenure) {

@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use engine::admission::Defaults;
 use model::{
     PodKey, SecurityGroupId, Timestamp, VSwitchId, ZoneId,
-    podnetworking::{Labels, PodNetworking as Networking, Resolved},
+    podnetworking::{Labels, PodNetworking as Networking, RELEASE_AFTER_MIN, Resolved},
 };
 use serde_json::{Value, json};
 
@@ -101,6 +101,7 @@ fn known() -> Known {
         trunk: true,
         inject_resource: true,
         stateful_kinds: vec![],
+        release_after_min: RELEASE_AFTER_MIN,
         users: Users::default(),
     }
 }
