@@ -271,8 +271,13 @@ const NOT_HERE: [LeftOut; 1] = [(
 )];
 
 /// What of them is not for the guest.
-const NOT_IN_GUEST: [LeftOut; 8] = [
+const NOT_IN_GUEST: [LeftOut; 10] = [
     ("flows::", NO_TABLES),
+    ("heal::tables_of_ours", NO_TABLES),
+    (
+        "heal::somebody_elses_link",
+        "a link that is no veth is a tap, for which the guest has no device",
+    ),
     ("masquerade::", NO_TABLES),
     ("own_eni::", NO_TABLES),
     ("return_path::", NO_TABLES),

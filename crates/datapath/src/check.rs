@@ -7,11 +7,12 @@ use std::fmt;
 
 use model::{
     InterfaceName, Mac,
-    net::{EniNet, LinkAddress, Neighbour, PodNet, Route, Rule, Tag},
+    net::{EniNet, LinkAddress, Neighbour, PodNet, Route, Rule, Tag, VethPair},
 };
 
 use crate::{
     error::Result,
+    mend::diff_on_node,
     netlink::Netlink,
     object::Object,
     observe::{Observed, observe},
@@ -60,6 +61,13 @@ pub enum Difference {
         found: u32,
         planned: u32,
     },
+    /// The link is in another group.
+    LinkGroup {
+        side: Side,
+        link: InterfaceName,
+        found: u32,
+        planned: u32,
+    },
     /// The address is not there.
     AddressMissing { side: Side, address: LinkAddress },
     /// The neighbour is not there, not permanent or has another MAC.
@@ -100,6 +108,17 @@ impl fmt::Display for Difference {
                 write!(
                     out,
                     "{side}, link {link} has MTU {found} instead of {planned}"
+                )
+            }
+            D::LinkGroup {
+                side,
+                link,
+                found,
+                planned,
+            } => {
+                write!(
+                    out,
+                    "{side}, link {link} is in group {found} instead of {planned}"
                 )
             }
             D::AddressMissing { side, address } => {
@@ -144,6 +163,7 @@ pub fn diff_pod(plan: &PodNet, node: &Observed) -> Vec<Difference> {
             mtu: pair.mtu,
         };
         differences.extend(diff_link(Side::Node, &link, node));
+        differences.extend(diff_group(pair, node));
     }
     differences.extend(diff_neighbours(Side::Node, &node_neighbours(plan), node));
     differences.extend(diff_routes(Side::Node, &plan.host_routes, node));
@@ -180,7 +200,7 @@ fn diff_inside(plan: &PodNet, inside: &Observed) -> Vec<Difference> {
 fn diff_rules(side: Side, planned: &[Rule], observed: &Observed) -> Vec<Difference> {
     let mut differences = Vec::new();
     for rule in planned {
-        if !observed.rules.contains(rule) {
+        if observed.rules.binary_search(rule).is_err() {
             let rule = rule.clone();
             differences.push(Difference::RuleMissing { side, rule });
         }
@@ -220,19 +240,21 @@ pub fn check_pod(
     pod: &mut Netlink,
     plan: &PodNet,
 ) -> Result<Vec<Difference>> {
-    let node = observe(host)?;
-    let mut differences = diff_pod(plan, &node);
-    for tag in &plan.tags {
-        let mut links = node.links.iter().map(|seen| &seen.link);
-        let index = links.find(|link| link.name == tag.link);
-        let index = index.map(|link| link.index);
-        // Without the link nobody has the tag.
-        if !index.map_or(Ok(false), |index| trunk.has(tag, index))? {
-            differences.push(Difference::TagMissing { tag: tag.clone() });
-        }
-    }
+    let mut differences = diff_on_node(trunk, plan, &observe(host)?)?;
     differences.extend(diff_inside(plan, &observe(pod)?));
     Ok(differences)
+}
+
+/// The group of the node's end, which the way to Services goes by.
+fn diff_group(pair: &VethPair, node: &Observed) -> Option<Difference> {
+    let mut links = node.links.iter();
+    let found = links.find(|found| found.link.name == pair.host)?;
+    (found.group != pair.group).then(|| Difference::LinkGroup {
+        side: Side::Node,
+        link: pair.host.clone(),
+        found: found.group,
+        planned: pair.group,
+    })
 }
 
 pub(crate) fn diff_link(side: Side, plan: &LinkPlan<'_>, observed: &Observed) -> Vec<Difference> {
@@ -304,7 +326,7 @@ pub(crate) fn diff_routes(
 ) -> impl Iterator<Item = Difference> {
     planned
         .iter()
-        .filter(|route| !observed.routes.contains(route))
+        .filter(|route| observed.routes.binary_search(route).is_err())
         .map(move |route| Difference::RouteMissing {
             side,
             route: route.clone(),
@@ -349,6 +371,7 @@ mod tests {
                     up: true,
                 },
                 mtu: plan.mtu,
+                group: 0,
             }],
             addresses: plan.addresses.clone(),
             routes: plan.routes.clone(),

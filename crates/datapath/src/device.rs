@@ -32,7 +32,7 @@ pub(crate) fn take(
 ) -> Result<u32> {
     if let Some(there) = find(pod, device)? {
         if there.name != device.pod {
-            rename(pod, &there, &device.pod)?;
+            rename(pod, (&there.name, there.index), &device.pod)?;
         }
         return Ok(there.index);
     }
@@ -134,7 +134,7 @@ fn put_right(host: &mut Netlink, at_home: &Link, device: &Device) -> Result<()> 
         return Ok(());
     }
     if at_home.name != device.home && host.link(&device.home)?.is_none() {
-        rename(host, at_home, &device.home)?;
+        rename(host, (&at_home.name, at_home.index), &device.home)?;
     }
     let message = match device.up {
         true => encode::set_up(at_home.index, device.mtu),
@@ -145,14 +145,18 @@ fn put_right(host: &mut Netlink, at_home: &Link, device: &Device) -> Result<()> 
 }
 
 /// Renames a link, which is down afterwards.
-fn rename(netlink: &mut Netlink, link: &Link, name: &InterfaceName) -> Result<()> {
+pub(crate) fn rename(
+    netlink: &mut Netlink,
+    (link, index): (&InterfaceName, u32),
+    name: &InterfaceName,
+) -> Result<()> {
     let [down, rename] = [
-        encode::set_down(link.index),
-        encode::rename(link.index, name.as_str(), None),
+        encode::set_down(index),
+        encode::rename(index, name.as_str(), None),
     ];
     let requests = [
-        Request::new("setting down", Object::Link(&link.name), &down),
-        Request::new("renaming", Object::Link(&link.name), &rename),
+        Request::new("setting down", Object::Link(link), &down),
+        Request::new("renaming", Object::Link(link), &rename),
     ];
     netlink.carry_out(&requests, &[])
 }

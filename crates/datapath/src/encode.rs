@@ -86,6 +86,19 @@ pub(crate) fn set_up(index: u32, mtu: u32) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(link)
 }
 
+/// Gives the node's end of `pair`, with `index`, all that can be given to a link that stands, and sets it
+/// up.
+pub(crate) fn restore(index: u32, pair: &VethPair) -> RouteNetlinkMessage {
+    let mut link = up(LinkMessage::default());
+    link.header.index = index;
+    link.attributes = vec![
+        LinkAttribute::Address(pair.host_mac.0.to_vec()),
+        LinkAttribute::Mtu(pair.mtu),
+        LinkAttribute::Group(pair.group),
+    ];
+    RouteNetlinkMessage::SetLink(link)
+}
+
 /// Sets the link with `index` down, as the kernel wants it of a link that gets another name.
 pub(crate) fn set_down(index: u32) -> RouteNetlinkMessage {
     let mut link = LinkMessage::default();

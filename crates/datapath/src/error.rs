@@ -141,6 +141,19 @@ pub enum Error {
         #[source]
         source: Box<aya::maps::MapError>,
     },
+    /// A value under `/proc/sys` could not be written.
+    #[error(
+        "writing sysctl {path} = {value}: {source}; the plugin writes it with the node's next pod, or \
+         `sysctl -w` by hand"
+    )]
+    Sysctl {
+        /// Path below `/proc/sys`.
+        path: String,
+        /// What was to stand there.
+        value: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The kernel was built without something.
     #[error("this kernel has no {what}")]
     Unsupported {

@@ -159,7 +159,7 @@ fn packet(message: &RouteNetlinkMessage, flags: u16) -> Packet {
     }
 }
 
-fn parse(kind: u16, payload: &[u8]) -> std::result::Result<RouteNetlinkMessage, String> {
+pub(crate) fn parse(kind: u16, payload: &[u8]) -> std::result::Result<RouteNetlinkMessage, String> {
     let mut header = NetlinkHeader::default();
     header.message_type = kind;
     RouteNetlinkMessage::deserialize(&header, payload).map_err(|error| error.to_string())

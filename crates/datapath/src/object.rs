@@ -8,8 +8,8 @@ use std::fmt;
 use model::{
     Family, InterfaceName,
     net::{
-        LinkAddress, MARK_RETURN, Neighbour, RULE_PRIORITY_RETURN, Route, Rule, TABLE_MAIN, Tag,
-        VethPair,
+        LinkAddress, MARK_RETURN, Neighbour, RULE_PRIORITY_RETURN, Route, Rule, Sysctl, TABLE_MAIN,
+        Tag, VethPair,
     },
 };
 
@@ -29,6 +29,7 @@ pub(crate) enum Object<'a> {
     /// The rule of the return path.
     ReturnRule(Family),
     NamespaceId,
+    Sysctl(&'a Sysctl),
     Tag(&'a Tag),
     /// Where filters of a link hang.
     Clsact(&'a InterfaceName),
@@ -63,6 +64,7 @@ impl fmt::Display for Object<'_> {
                 "{family:?} rule priority {RULE_PRIORITY_RETURN} fwmark {MARK_RETURN:#x}/{MARK_RETURN:#x} \
                  table {TABLE_MAIN}"
             ),
+            Object::Sysctl(sysctl) => write!(out, "sysctl {}", sysctl.path),
             Object::NamespaceId => out.write_str("id of the pod's network namespace"),
             Object::Tag(tag) => write!(
                 out,

@@ -24,7 +24,7 @@ use crate::{
     netlink::Netlink,
 };
 
-/// A network namespace as the kernel lists it, in a stable order.
+/// A network namespace as the kernel lists it, each list in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {
     /// Ethernet links, by name.
@@ -46,6 +46,8 @@ pub struct ObservedLink {
     pub link: Link,
     /// Its MTU.
     pub mtu: u32,
+    /// Its group; 0 is every link's.
+    pub group: u32,
 }
 
 /// Reads the namespace of `netlink`. Its parts are read one after the other: what changes meanwhile
@@ -103,6 +105,7 @@ fn ethernet(details: Vec<LinkDetail>) -> Vec<ObservedLink> {
         .filter_map(|detail| {
             Some(ObservedLink {
                 mtu: detail.mtu,
+                group: detail.group,
                 link: Link {
                     mac: detail.mac?,
                     name: detail.name,

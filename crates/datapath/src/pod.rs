@@ -150,6 +150,24 @@ fn apply_on_node(
     finish(host, joined, requests, rule_requests, &plan.host_rules)
 }
 
+/// Puts back what leads to the pod on the node, whose ends of the plan's pairs have the indexes `ends`.
+pub(crate) fn lead_to(host: &mut Netlink, plan: &PodNet, ends: &[u32]) -> Result<()> {
+    let pairs = plan.pairs().zip(ends).map(|(pair, host)| {
+        let ends = Ends {
+            host: *host,
+            // Nothing in the pod is asked for.
+            pod: 0,
+            fresh: false,
+        };
+        (pair, ends)
+    });
+    let joined = Joined {
+        pairs: pairs.collect(),
+        devices: Vec::new(),
+    };
+    apply_on_node(host, plan, &joined, Vec::new())
+}
+
 /// Carries out `requests`, then sees to it that exactly `rules` stand: by `rule_requests` in the same
 /// batch while nothing can be in their way.
 fn finish<'a>(

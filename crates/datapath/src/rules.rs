@@ -93,6 +93,10 @@ fn replace(
 
 /// Whether two rules ask for the same packets at the same place.
 pub(crate) fn same_packets(one: &Rule, other: &Rule) -> bool {
+    // Most differ here, and a copy of each costs more than a node of many pods should pay.
+    if (one.priority, one.from, one.to) != (other.priority, other.from, other.to) {
+        return false;
+    }
     let table = other.table;
     Rule {
         table,

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     time::Duration,
 };
 
@@ -30,6 +30,21 @@ pub(crate) struct Socket {
     fd: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
+}
+
+/// What a socket that listens has.
+#[derive(Debug)]
+pub(crate) enum Heard<'a> {
+    Nothing,
+    Datagram(&'a [u8]),
+    /// The kernel had more than fit: what came is lost.
+    TooMuch,
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 impl Socket {
@@ -98,6 +113,32 @@ impl Socket {
         }
     }
 
+    /// Listens to what the kernel announces to `groups`, with room for `bytes` that wait.
+    pub(crate) fn hear(&self, groups: &[u32], bytes: usize) -> io::Result<()> {
+        // CAP_NET_ADMIN goes beyond net.core.rmem_max; whoever lacks it has less room.
+        if sockopt::set_socket_recv_buffer_size_force(&self.fd, bytes).is_err() {
+            sockopt::set_socket_recv_buffer_size(&self.fd, bytes)?;
+        }
+        groups.iter().try_for_each(|group| {
+            set_option(&self.fd, libc::NETLINK_ADD_MEMBERSHIP, group.cast_signed())
+        })
+    }
+
+    /// The next datagram, if one is there.
+    pub(crate) fn try_receive(&mut self) -> io::Result<Heard<'_>> {
+        let (fd, buffer) = (&self.fd, &mut self.buffer);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+        match rustix::io::retry_on_intr(|| recv(fd, &mut buffer[..], flags)) {
+            Ok((_, length)) => Ok(match buffer.get(..length) {
+                Some(datagram) => Heard::Datagram(datagram),
+                None => Heard::TooMuch,
+            }),
+            Err(Errno::AGAIN) => Ok(Heard::Nothing),
+            Err(Errno::NOBUFS) => Ok(Heard::TooMuch),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Throws away what nobody waits for.
     pub(crate) fn drain(&mut self) -> io::Result<()> {
         let (fd, buffer) = (&self.fd, &mut self.buffer);
@@ -124,21 +165,25 @@ impl Socket {
 }
 
 /// Switches on an option of level SOL_NETLINK.
+fn switch_on(fd: impl AsFd, option: libc::c_int) -> io::Result<()> {
+    set_option(fd, option, 1)
+}
+
+/// Sets an option of level SOL_NETLINK.
 #[expect(
     unsafe_code,
     reason = "rustix has no setsockopt for SOL_NETLINK, and without it refusals have no words"
 )]
-fn switch_on(fd: impl AsFd, option: libc::c_int) -> io::Result<()> {
-    let on: libc::c_int = 1;
+fn set_option(fd: impl AsFd, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is borrowed and so open during the call; the pointer and the length
-    // describe `on`, a live local of the type these options take, which the kernel only reads.
+    // describe `value`, a live local of the type these options take, which the kernel only reads.
     let outcome = unsafe {
         libc::setsockopt(
             fd.as_fd().as_raw_fd(),
             libc::SOL_NETLINK,
             option,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
         )
     };
     if outcome == 0 {

@@ -116,7 +116,7 @@ fn keep_or_clear(
         (Some(node_end), Some(pod_end))
             if joined(&node_end, &pod_end, namespace) && macs_match(&node_end, &pod_end, pair) =>
         {
-            let message = encode::set_up(node_end.index, pair.mtu);
+            let message = encode::restore(node_end.index, pair);
             let request = Request::new("setting up", Object::Link(&pair.host), &message);
             host.carry_out(&[request], &[])?;
             Ok(Some(Ends {

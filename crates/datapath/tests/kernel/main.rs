@@ -10,6 +10,8 @@ mod floor;
 #[cfg(test)]
 mod flows;
 #[cfg(test)]
+mod heal;
+#[cfg(test)]
 mod ipvlan_pods;
 #[cfg(test)]
 mod masquerade;

@@ -6,80 +6,153 @@ use terway_datapath::{Difference, apply_pod, check_pod};
 
 use crate::stage::{Namespace, Node, Pod, assert_some};
 
+/// One kind of damage: what somebody runs on the node or in the pod, and how CHECK names it.
+struct Damage {
+    on_node: bool,
+    command: &'static str,
+    named: &'static str,
+}
+
+const fn on_node(command: &'static str, named: &'static str) -> Damage {
+    Damage {
+        on_node: true,
+        command,
+        named,
+    }
+}
+
+const fn in_pod(command: &'static str, named: &'static str) -> Damage {
+    Damage {
+        on_node: false,
+        command,
+        named,
+    }
+}
+
+/// The table of docs/self-heal.md.
+const DAMAGES: [Damage; 24] = [
+    on_node(
+        "ip link set cali00000000005 down",
+        "on the node, link cali00000000005 is down",
+    ),
+    on_node(
+        "ip link set cali00000000005 mtu 1300",
+        "on the node, link cali00000000005 has MTU 1300 instead of 1400",
+    ),
+    on_node(
+        "ip link set cali00000000005 address 02:00:00:00:00:09",
+        "on the node, link cali00000000005 has MAC 02:00:00:00:00:09 instead of ee:00:00:00:01:05",
+    ),
+    on_node(
+        "ip link set cali00000000005 group 7",
+        "on the node, link cali00000000005 is in group 7 instead of 0",
+    ),
+    on_node(
+        "ip link set cali00000000005 down; ip link set cali00000000005 name other",
+        "on the node, link cali00000000005 is missing",
+    ),
+    on_node(
+        "ip link del cali00000000005",
+        "in the pod, link eth0 is missing",
+    ),
+    on_node(
+        "ip route del 10.0.0.5",
+        "on the node, route 10.0.0.5/32 dev cali00000000005 table 254 is missing",
+    ),
+    on_node(
+        "ip route replace 10.0.0.5 dev lo",
+        "on the node, route 10.0.0.5/32 dev cali00000000005 table 254 is missing",
+    ),
+    on_node(
+        "ip -6 route del fd00::5",
+        "on the node, route fd00::5/128 dev cali00000000005 table 254 is missing",
+    ),
+    on_node(
+        "ip neigh replace 10.0.0.5 lladdr 02:00:00:00:00:09 nud permanent dev cali00000000005",
+        "on the node, neighbour 10.0.0.5 lladdr ee:00:00:00:02:05 dev cali00000000005 is missing",
+    ),
+    on_node(
+        "ip neigh del fd00::5 dev cali00000000005",
+        "on the node, neighbour fd00::5 lladdr ee:00:00:00:02:05 dev cali00000000005 is missing",
+    ),
+    on_node(
+        "ip rule del priority 512 to 10.0.0.5",
+        "on the node, rule priority 512 to 10.0.0.5/32 table 254 is missing",
+    ),
+    on_node(
+        "ip -6 rule del priority 2048 from fd00::5",
+        "on the node, rule priority 2048 from fd00::5/128 table 1042 is missing",
+    ),
+    on_node(
+        "ip rule add priority 2048 from 10.0.0.5 table 43 protocol 157",
+        "on the node, rule priority 2048 from 10.0.0.5/32 leads to table 43 instead of 1042",
+    ),
+    in_pod("ip link set eth0 down", "in the pod, link eth0 is down"),
+    in_pod(
+        "ip link set eth0 mtu 1300",
+        "in the pod, link eth0 has MTU 1300 instead of 1400",
+    ),
+    in_pod(
+        "ip link set eth0 address 02:00:00:00:00:09",
+        "in the pod, link eth0 has MAC 02:00:00:00:00:09 instead of ee:00:00:00:02:05",
+    ),
+    in_pod(
+        "ip link set eth0 down; ip link set eth0 name other",
+        "in the pod, link eth0 is missing",
+    ),
+    in_pod(
+        "ip addr del 10.0.0.5/32 dev eth0",
+        "in the pod, address 10.0.0.5/32 dev eth0 is missing",
+    ),
+    in_pod(
+        "ip -6 addr del fd00::5/128 dev eth0",
+        "in the pod, address fd00::5/128 dev eth0 is missing",
+    ),
+    in_pod(
+        "ip route del default",
+        "in the pod, route 0.0.0.0/0 via 169.254.1.1 dev eth0 table 254 onlink is missing",
+    ),
+    in_pod(
+        "ip -6 route replace default dev lo metric 1024",
+        "in the pod, route ::/0 via fe80::1 dev eth0 table 254 onlink is missing",
+    ),
+    in_pod(
+        "ip neigh del 169.254.1.1 dev eth0",
+        "in the pod, neighbour 169.254.1.1 lladdr ee:00:00:00:01:05 dev eth0 is missing",
+    ),
+    in_pod(
+        "ip neigh replace fe80::1 lladdr 02:00:00:00:00:09 nud permanent dev eth0",
+        "in the pod, neighbour fe80::1 lladdr ee:00:00:00:01:05 dev eth0 is missing",
+    ),
+];
+
 #[test]
 fn whatever_is_missing_is_found_by_check_and_put_back() {
-    let on_node = |command| (true, command);
-    let in_pod = |command| (false, command);
-    for (node_side, damage, sentence) in [
-        (
-            on_node("link set cali00000000005 down"),
-            "on the node, link cali00000000005 is down",
-        ),
-        (
-            on_node("link set cali00000000005 mtu 1300"),
-            "on the node, link cali00000000005 has MTU 1300 instead of 1400",
-        ),
-        (
-            on_node("route del 10.0.0.5"),
-            "on the node, route 10.0.0.5/32 dev cali00000000005 table 254 is missing",
-        ),
-        (
-            on_node("-6 route del fd00::5"),
-            "on the node, route fd00::5/128 dev cali00000000005 table 254 is missing",
-        ),
-        (
-            on_node("neigh del fd00::5 dev cali00000000005"),
-            "on the node, neighbour fd00::5 lladdr ee:00:00:00:02:05 dev cali00000000005 is missing",
-        ),
-        (
-            on_node("rule del priority 512 to 10.0.0.5"),
-            "on the node, rule priority 512 to 10.0.0.5/32 table 254 is missing",
-        ),
-        (
-            on_node("-6 rule del priority 2048 from fd00::5"),
-            "on the node, rule priority 2048 from fd00::5/128 table 1042 is missing",
-        ),
-        (
-            in_pod("link set eth0 down"),
-            "in the pod, link eth0 is down",
-        ),
-        (
-            in_pod("addr del 10.0.0.5/32 dev eth0"),
-            "in the pod, address 10.0.0.5/32 dev eth0 is missing",
-        ),
-        (
-            in_pod("-6 addr del fd00::5/128 dev eth0"),
-            "in the pod, address fd00::5/128 dev eth0 is missing",
-        ),
-        (
-            in_pod("route del default"),
-            "in the pod, route 0.0.0.0/0 via 169.254.1.1 dev eth0 table 254 onlink is missing",
-        ),
-        (
-            in_pod("neigh del 169.254.1.1 dev eth0"),
-            "in the pod, neighbour 169.254.1.1 lladdr ee:00:00:00:01:05 dev eth0 is missing",
-        ),
-    ]
-    .map(|((side, damage), sentence)| (side, damage, sentence))
+    for Damage {
+        on_node,
+        command,
+        named,
+    } in DAMAGES
     {
         let (mut node, mut pod) = (Node::new(), Pod::numbered(5, 42));
         node.apply(&mut pod).unwrap();
-        let namespace = if node_side {
+        let namespace = if on_node {
             &node.namespace
         } else {
             &pod.namespace
         };
-        namespace.ip(damage);
-        let differences = check_pod(&mut node.netlink, &node.trunk, &mut pod.netlink, &pod.plan).unwrap();
-        let sentences: Vec<_> = differences.iter().map(Difference::to_string).collect();
+        namespace.shell(command);
+        let mut check =
+            || check_pod(&mut node.netlink, &node.trunk, &mut pod.netlink, &pod.plan).unwrap();
+        let sentences: Vec<_> = check().iter().map(Difference::to_string).collect();
         assert!(
-            sentences.iter().any(|found| found == sentence),
-            "{damage}: {sentences:#?}"
+            sentences.iter().any(|found| found == named),
+            "{command}: {sentences:#?}"
         );
 
         node.apply(&mut pod).unwrap();
-        let differences = check_pod(&mut node.netlink, &node.trunk, &mut pod.netlink, &pod.plan).unwrap();
-        assert_eq!(differences, [], "after repairing: {damage}");
+        let left = check_pod(&mut node.netlink, &node.trunk, &mut pod.netlink, &pod.plan).unwrap();
+        assert_eq!(left, [], "after repairing: {command}");
     }
 }
 
