@@ -19,7 +19,7 @@ use engine::{
     ledger::Change,
     node::{
         Action, AddRequest, Attached, CloudCall, Config, Failure, FailureKind, Input, OpNumber,
-        Reply as EngineReply, RequestNumber,
+        Remedy, Reply as EngineReply, RequestNumber,
     },
     recording::Recorded,
 };
@@ -405,6 +405,7 @@ impl Running {
                 self.kernel(Work::RemovePod(key, net, handed.map(|(_, it)| it)));
             }
             Action::ObserveKernel(op) => self.kernel(Work::Observe(op)),
+            Action::Heal(remedy) => self.kernel(Work::Heal(remedy)),
             Action::ListPods(op, pods) => self.list_pods(op, pods),
             Action::RemoveLeftovers(op, leftovers) => {
                 self.kernel(Work::RemoveLeftovers(op, leftovers));
@@ -453,11 +454,14 @@ impl Running {
     fn kernel(&self, work: Work) {
         let thread = match work {
             // Reading what stands takes milliseconds that no ADD should wait for.
-            Work::RemovePod(..) | Work::Observe(_) => &self.driver.take_down,
+            Work::RemovePod(..) | Work::Observe(_) | Work::Heal(Remedy::Compare(_)) => {
+                &self.driver.take_down
+            }
             Work::ReadLinks
             | Work::ApplyEni(..)
             | Work::ApplyPod(..)
             | Work::CheckPod(..)
+            | Work::Heal(_)
             | Work::RemoveLeftovers(..) => &self.driver.set_up,
         };
         // The threads end only with the agent.

@@ -3,18 +3,12 @@
 //!
 //! What they are and where they hang is the data path's; here is only when to look.
 
-use std::{thread, time::Duration};
-
 use datapath::{Netlink, Trunk};
 
-use crate::{cause::chain, notices::Notices};
-
-/// How often is looked: two filters are read in well under a millisecond, and while one is missing trunk
-/// pods have no network.
-const PERIOD: Duration = Duration::from_secs(5);
+use crate::{bell::Bell, cause::chain, notices::Notices};
 
 /// Keeps them for ever, from when there is a trunk.
-pub(crate) fn keep(trunk: &Trunk, notices: &Notices) {
+pub(crate) fn keep(trunk: &Trunk, notices: &Notices, mut bell: Bell) {
     let mut complaint = String::new();
     loop {
         // Opened anew: after a failure nobody knows what the old socket still holds.
@@ -23,6 +17,9 @@ pub(crate) fn keep(trunk: &Trunk, notices: &Notices) {
             Ok(lacked) => {
                 if !lacked.is_empty() {
                     notices.trunk_repaired(&lacked);
+                    if bell.repaired() {
+                        notices.contested(None, &lacked.join("; "));
+                    }
                 }
                 complaint.clear();
             }
@@ -32,6 +29,6 @@ pub(crate) fn keep(trunk: &Trunk, notices: &Notices) {
             }
             Err(_) => {}
         }
-        thread::sleep(PERIOD);
+        bell.wait();
     }
 }

@@ -16,7 +16,7 @@ use std::{
 use datapath::{Conntrack, Leftover, Netlink, Nftables, Trunk};
 use engine::{
     netplan::{self, POD_LINK_PREFIX},
-    node::{Input, KernelView, Leftovers, OpNumber},
+    node::{Input, KernelView, Leftovers, OpNumber, Remedy},
 };
 use model::{
     AttachmentKey, EniId,
@@ -24,7 +24,7 @@ use model::{
     net::{EniNet, PodNet},
 };
 
-use crate::{cause::chain, driver::Message};
+use crate::{cause::chain, driver::Message, heal};
 
 /// Threads that take down. A deletion waits about 30 ms, so eight take down 250 pods a second, more
 /// than a node that is drained asks for.
@@ -53,6 +53,7 @@ pub(crate) enum Work {
     RemovePod(AttachmentKey, Box<PodNet>, Option<PodDescriptors>),
     Observe(OpNumber),
     RemoveLeftovers(OpNumber, Leftovers),
+    Heal(Remedy),
 }
 
 /// The addresses the kernel routes to pods, whoever made the routes: pods of the Go project live on a
@@ -132,6 +133,7 @@ pub(crate) fn run(
                 });
                 Input::PodChecked(key, result)
             }
+            Work::Heal(remedy) => Input::Heal(heal::carry_out(&mut netlink, trunk, remedy)),
             Work::Observe(op) => {
                 let seen = look(&mut netlink);
                 Input::Kernel(op, seen.map_err(|error| chain(&error)))

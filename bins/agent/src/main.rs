@@ -2,6 +2,7 @@
 //! the cloud and the API server. No decision is taken here.
 
 mod begin;
+mod bell;
 mod calls;
 mod card;
 mod cause;
@@ -12,6 +13,7 @@ mod driver;
 mod dynamic;
 mod facts;
 mod filters;
+mod heal;
 mod health;
 mod incumbent;
 mod install;

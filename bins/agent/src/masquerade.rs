@@ -1,26 +1,23 @@
 //! Keeps the masquerade of a node of mode VPC, and says so when it cannot be kept. Here is only when to look.
 
-use std::{path::PathBuf, thread, time::Duration};
+use std::path::PathBuf;
 
 use datapath::Nftables;
 use ipnet::IpNet;
 
-use crate::{cause::chain, config::Settings, notices::Notices};
-
-/// How often is looked: reading a table of one rule costs less than a millisecond, and who flushes it cuts
-/// new connections to the outside until then.
-const PERIOD: Duration = Duration::from_secs(5);
+use crate::{bell::Bell, cause::chain, config::Settings, notices::Notices};
 
 /// Who keeps it.
 pub(crate) struct Keeper {
     /// `eni_conf`, whose key `cluster_cidr` says what is inside.
     pub(crate) source: PathBuf,
     pub(crate) notices: Notices,
+    pub(crate) bell: Bell,
 }
 
 impl Keeper {
     /// Keeps it for ever.
-    pub(crate) fn run(self) {
+    pub(crate) fn run(mut self) {
         let (mut stood, mut complaint) = (false, String::new());
         // What the file said last counts while it cannot be read; before it said anything, what the last agent left.
         let mut inside: Option<Vec<IpNet>> = None;
@@ -29,7 +26,7 @@ impl Keeper {
                 inside = Some(settings.cluster_cidr.map(IpNet::V4).into_iter().collect());
             }
             let Some(inside) = &inside else {
-                thread::sleep(PERIOD);
+                self.bell.wait();
                 continue;
             };
             match look(inside) {
@@ -37,6 +34,9 @@ impl Keeper {
                     if made && stood {
                         tracing::warn!("masquerade made anew");
                         self.notices.count("MasqueradeRepaired");
+                        if self.bell.repaired() {
+                            self.notices.contested(None, "the masquerade");
+                        }
                     }
                     stood = true;
                     complaint.clear();
@@ -48,7 +48,7 @@ impl Keeper {
                 }
                 Err(_) => {}
             }
-            thread::sleep(PERIOD);
+            self.bell.wait();
         }
     }
 }

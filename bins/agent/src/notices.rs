@@ -144,6 +144,25 @@ impl Notices {
                 tracing::warn!(%key, lacked = lacked.join("; "), "repaired");
                 self.count("Repaired");
             }
+            Notice::NodeRepaired(lacked) => {
+                tracing::warn!(lacked = lacked.join("; "), "repaired on the node");
+                self.count("NodeRepaired");
+            }
+            Notice::Contested(pod, what) => self.contested(pod.as_ref(), what),
+            Notice::SysctlsWrong(what) => {
+                let what = what.join("; ");
+                let text = format!("what pods of this node need of its sysctls is not so: {what}");
+                tracing::error!(text, "sysctls");
+                self.node("SysctlWrong", text);
+            }
+            Notice::CutOff(pod, link) => {
+                let text = format!(
+                    "somebody deleted the pod's link {link} on the node, and so the pod has no network. It takes the \
+                     pod's namespace to make it anew: CHECK by the container runtime does, or delete the pod"
+                );
+                tracing::warn!(%pod, text, "a pod is cut off");
+                self.pod("PodCutOff", EventType::Warning, pod, text);
+            }
             Notice::KernelFailed(text) => {
                 tracing::error!(text, "kernel");
                 self.count("KernelFailed");
@@ -269,6 +288,19 @@ impl Notices {
         );
         tracing::error!(text, "return path");
         self.node("ReturnPathMissing", text);
+    }
+
+    /// Something is put back again and again.
+    pub(crate) fn contested(&self, pod: Option<&PodKey>, what: &str) {
+        let text = format!(
+            "somebody keeps changing what the agent puts back, which it does ever more rarely now, up to once a \
+             minute; find out who: {what}"
+        );
+        tracing::error!(text, "contested");
+        match pod {
+            Some(pod) => self.pod("NetworkContested", EventType::Warning, pod, text),
+            None => self.node("NetworkContested", text),
+        }
     }
 
     /// Somebody took it away, and it was put back.

@@ -3,21 +3,17 @@
 //!
 //! What it consists of is planned in the engine and made in the data path; here is only when to look.
 
-use std::{path::PathBuf, thread, time::Duration};
+use std::path::PathBuf;
 
 use datapath::{Netlink, Nftables};
 use engine::netplan;
 use model::Mac;
 
-use crate::{cause::chain, cniconf, kernel, notices::Notices};
+use crate::{bell::Bell, cause::chain, cniconf, kernel, notices::Notices};
 
 /// The key of our plugin's part of the CNI configuration that switches it off, as in the Go project,
 /// where it is off unless it is true.
 const KEY: &str = "symmetric_routing";
-
-/// How often is looked: reading a table of two rules and the node's rules costs less than a millisecond,
-/// and who flushes them breaks new and open connections until then.
-const PERIOD: Duration = Duration::from_secs(5);
 
 /// Who keeps it.
 pub(crate) struct Keeper {
@@ -26,17 +22,21 @@ pub(crate) struct Keeper {
     /// The directory with the keys of the ConfigMap.
     pub(crate) source: PathBuf,
     pub(crate) notices: Notices,
+    pub(crate) bell: Bell,
 }
 
 impl Keeper {
     /// Keeps it for ever.
-    pub(crate) fn run(self) {
+    pub(crate) fn run(mut self) {
         let (mut stood, mut complaint) = (false, String::new());
         loop {
             match self.look() {
                 Ok(lacked) => {
                     if stood && !lacked.is_empty() {
                         self.notices.return_path_repaired(&lacked);
+                        if self.bell.repaired() {
+                            self.notices.contested(None, &lacked.join("; "));
+                        }
                     } else if !lacked.is_empty() {
                         tracing::info!(made = lacked.join("; "), "return path");
                     }
@@ -51,7 +51,7 @@ impl Keeper {
                     }
                 }
             }
-            thread::sleep(PERIOD);
+            self.bell.wait();
         }
     }
 

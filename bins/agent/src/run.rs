@@ -16,13 +16,14 @@ use wire::{SOCKET_PATH, TOMBSTONE_DIR, socket::Listener};
 
 use crate::{
     begin::{Begun, Outside, begin},
+    bell::Bell,
     calls::Cloud,
     card::Card,
     cniconf,
     config::Settings,
     driver::{self, Driver},
     facts::{self, Asker},
-    filters,
+    filters, heal,
     health::{Health, Part},
     incumbent::{self, Term},
     keeper::Keeper,
@@ -102,19 +103,24 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     };
     let begun = begin(&runtime, (&arguments.config, &arguments.state), &outside)?;
     let primary = begun.config.primary_mac;
+    let (trunk_ring, bell) = Bell::new();
     let around = Around {
         runtime: &runtime,
         asker,
         health: Arc::clone(&health),
         metrics,
         privileges,
+        bell,
     };
     let (outbox, pods) = start_driver(around, begun, &arguments, started)?;
     // Set once, here.
     let _ = door.driver.set(outbox.clone());
 
     let beside = arguments.config.parent().unwrap_or(Path::new("/"));
-    keep_tables(&arguments, primary, &notices)?;
+    let (tables_ring, bell) = Bell::new();
+    keep_tables(&arguments, primary, &notices, bell)?;
+    let (told, rings) = (outbox.clone(), [trunk_ring, tables_ring]);
+    spawn("watch", move || heal::listen(&told, &rings))?;
     let listener = listen(Path::new(SOCKET_PATH))?;
     tracing::info!(
         ms = called.elapsed().as_millis(),
@@ -132,7 +138,12 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
 }
 
 /// Keeps what the mode needs of nf_tables.
-fn keep_tables(arguments: &RunArgs, primary: Mac, notices: &Notices) -> anyhow::Result<()> {
+fn keep_tables(
+    arguments: &RunArgs,
+    primary: Mac,
+    notices: &Notices,
+    bell: Bell,
+) -> anyhow::Result<()> {
     let notices = notices.clone();
     match arguments.daemon_mode {
         Mode::EniMultiIp => {
@@ -142,12 +153,17 @@ fn keep_tables(arguments: &RunArgs, primary: Mac, notices: &Notices) -> anyhow::
                 primary,
                 source,
                 notices,
+                bell,
             };
             spawn("return-path", move || keeper.run())
         }
         Mode::Vpc => {
             let source = arguments.config.clone();
-            let keeper = masquerade::Keeper { source, notices };
+            let keeper = masquerade::Keeper {
+                source,
+                notices,
+                bell,
+            };
             spawn("masquerade", move || keeper.run())
         }
     }
@@ -193,6 +209,8 @@ struct Around<'a> {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     privileges: Arc<Privileges>,
+    /// What the keeper of the trunk's filters waits by.
+    bell: Bell,
 }
 
 /// Starts what decides and what carries out; what comes back asks it.
@@ -217,7 +235,8 @@ fn start_driver(
     let frames = Arc::new(datapath::Trunk::default());
     let (set_up, take_down) = all_kernel_threads(&frames, &outbox)?;
     let (kept, told) = (Arc::clone(&frames), around.asker.notices.clone());
-    spawn("trunk", move || filters::keep(&kept, &told))?;
+    let bell = around.bell;
+    spawn("trunk", move || filters::keep(&kept, &told, bell))?;
     let handle = around.runtime.handle().clone();
     let pods = Arc::new(Pods::new(
         around.asker.kube.clone(),

@@ -143,8 +143,7 @@ pub enum Error {
     },
     /// A value under `/proc/sys` could not be written.
     #[error(
-        "writing sysctl {path} = {value}: {source}; the plugin writes it with the node's next pod, or \
-         `sysctl -w` by hand"
+        "writing sysctl {path} = {value} (the plugin writes it with the node's next pod, or `sysctl -w` by hand)"
     )]
     Sysctl {
         /// Path below `/proc/sys`.

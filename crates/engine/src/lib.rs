@@ -13,6 +13,7 @@
 pub mod admission;
 pub mod budget;
 pub mod cluster;
+pub mod contest;
 pub mod ledger;
 pub mod netplan;
 pub mod node;

@@ -39,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::BlindKernel),
         1 => Just(Step::ListFails),
         1 => Just(Step::EmptyList),
+        1 => prop::bool::ANY.prop_map(Step::Flush),
         1 => (30_000..400_000u64).prop_map(Step::Wait),
         3 => (FIRST_TRUNK..28u8).prop_map(Step::Add),
         3 => (FIRST_TRUNK..28u8).prop_map(Step::Bind),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use engine::{
     ledger::{Change, EntryKey},
     node::{
-        Action, CloudAnswer, CloudCall, CloudFault, Input, Leftovers, Node, Notice, OpNumber, Reply,
+        Action, CloudAnswer, CloudCall, CloudFault, Input, Leftovers, Node, Notice, OpNumber,
+        Reply, Standing,
     },
 };
 use model::{
@@ -34,6 +35,8 @@ pub(crate) enum KernelWork {
     Check(AttachmentKey, Box<PodNet>),
     Remove(AttachmentKey, Box<PodNet>),
     Leftovers(OpNumber, Leftovers),
+    Compare(Box<Standing>),
+    Mend(AttachmentKey, Box<PodNet>),
 }
 
 impl World {
@@ -192,6 +195,7 @@ impl World {
             Action::RemovePod(key, net) => {
                 return self.change_kernel(node, life, KernelWork::Remove(key, net));
             }
+            Action::Heal(remedy) => return self.heal(node, life, remedy),
             Action::ObserveKernel(op) => self.soon(20, Event::Observe(node, life, op)),
             Action::ListPods(op, _) => self.soon(50, Event::Pods(node, life, op)),
             Action::RemoveLeftovers(op, left) => {
@@ -230,7 +234,12 @@ impl World {
         }
     }
 
-    fn change_kernel(&mut self, node: usize, life: u64, work: KernelWork) -> Option<u64> {
+    pub(crate) fn change_kernel(
+        &mut self,
+        node: usize,
+        life: u64,
+        work: KernelWork,
+    ) -> Option<u64> {
         if let Some(down) = self.nodes[node].dies(CrashPoint::BeforeKernel(0)) {
             return Some(down);
         }
@@ -266,6 +275,8 @@ impl World {
             KernelWork::Leftovers(op, left) => {
                 Input::LeftoversRemoved(op, kernel.remove_leftovers(&left))
             }
+            KernelWork::Compare(standing) => Input::Heal(kernel.compare(*standing)),
+            KernelWork::Mend(key, net) => Input::Heal(kernel.mend(key, &net)),
             KernelWork::Remove(key, net) => {
                 let machine = self.nodes[node].machine.as_ref();
                 let pod = machine

@@ -101,7 +101,7 @@ impl Kernel {
             .is_some_and(|pod| ruled(pod) && by(pod) && self.has_veth(&pod.net))
     }
 
-    fn has_veth(&self, net: &PodNet) -> bool {
+    pub(crate) fn has_veth(&self, net: &PodNet) -> bool {
         self.veths.get(&net.veth.host) == Some(&net.veth.host_mac)
     }
 
@@ -112,12 +112,24 @@ impl Kernel {
             .is_some_and(|pod| self.has_veth(&pod.net))
     }
 
-    fn refuses(&mut self) -> Result<(), String> {
+    pub(crate) fn refuses(&mut self) -> Result<(), String> {
         if self.refuse == 0 {
             return Ok(());
         }
         self.refuse -= 1;
         Err("Resource temporarily unavailable".into())
+    }
+
+    pub(crate) fn has_rule(&self, rule: &Rule) -> bool {
+        self.rules.contains(rule)
+    }
+
+    /// The node's side of a pod is put back.
+    pub(crate) fn add_rules(&mut self, key: &AttachmentKey, net: &PodNet) {
+        self.rules.extend(net.host_rules.iter().cloned());
+        if let Some(part) = self.pods.get_mut(key) {
+            part.net = net.clone();
+        }
     }
 
     pub(crate) fn apply_eni(&mut self, eni: &EniId, net: &EniNet) -> Result<(), String> {

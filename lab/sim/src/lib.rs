@@ -9,6 +9,7 @@
 
 mod agent;
 mod cloud;
+mod heal;
 mod kernel;
 mod life;
 mod node;

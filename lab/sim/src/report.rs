@@ -12,7 +12,7 @@ use model::Timestamp;
 use crate::{region::names, world::START};
 
 /// Every input of the node machine, by name.
-const INPUTS: [&str; 21] = [
+const INPUTS: [&str; 22] = [
     "Kernel",
     "Pods",
     "LeftoversRemoved",
@@ -33,6 +33,7 @@ const INPUTS: [&str; 21] = [
     "PodRemoved",
     "Configured",
     "ClockSteppedBack",
+    "Heal",
     "Tick",
 ];
 /// Every action of the node machine, by name.
@@ -40,6 +41,7 @@ const ACTIONS: [&str; 26] = [
     "ObserveKernel",
     "ListPods",
     "RemoveLeftovers",
+    "Heal",
     "Persist",
     "CreateEni",
     "AttachEni",
@@ -164,6 +166,7 @@ impl Report {
             Input::Kernel(..) => "Kernel",
             Input::Pods(..) => "Pods",
             Input::LeftoversRemoved(..) => "LeftoversRemoved",
+            Input::Heal(_) => "Heal",
             Input::Configured(_) => "Configured",
             Input::PodEni(..) => "PodEni",
             Input::ClockSteppedBack { .. } => "ClockSteppedBack",
@@ -198,6 +201,7 @@ impl Report {
             Action::ObserveKernel(_) => "ObserveKernel",
             Action::ListPods(..) => "ListPods",
             Action::RemoveLeftovers(..) => "RemoveLeftovers",
+            Action::Heal(_) => "Heal",
             Action::Reply(_, Reply::Attached(_)) => "Reply Attached",
             Action::Reply(_, Reply::Done) => "Reply Done",
             Action::Reply(_, Reply::Failed(_)) => "Reply Failed",

@@ -115,9 +115,15 @@ impl World {
         }
     }
 
+    /// The runtime checks pods without a link.
     fn check_all(&mut self, node: usize) {
-        let pods: Vec<u16> = self.nodes[node].runtime.pods.keys().copied().collect();
-        for pod in pods {
+        let here = &self.nodes[node];
+        // What a pod lacks on the node comes back by itself; a link has to be made in the pod too.
+        let cut = here.runtime.pods.iter().filter(|(_, pod)| {
+            let sandbox = pod.sandbox.as_ref();
+            sandbox.is_some_and(|sandbox| !here.kernel.has_link(&sandbox.key))
+        });
+        for pod in cut.map(|(pod, _)| *pod).collect::<Vec<u16>>() {
             self.check_pod(node, pod);
         }
     }

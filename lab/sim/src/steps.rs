@@ -56,7 +56,11 @@ impl World {
             Step::Tenants(calls) => self.cloud.tenants = calls,
             Step::Kernel(node, times) => self.node(node).kernel.refuse = times,
             Step::Unlink(node, pod) => self.unlink(self.at(node), pod),
-            Step::Flush(node) => self.node(node).kernel.flush(),
+            Step::Flush(node) => {
+                let node = self.at(node);
+                self.nodes[node].kernel.flush();
+                self.disturb(node);
+            }
             Step::Relink(node) => {
                 let node = self.at(node);
                 self.nodes[node].kernel.relink();
@@ -182,6 +186,7 @@ impl World {
         if here.kernel.is_orphan(&key) {
             self.oracle.take(node, &key);
         }
+        self.disturb(node);
     }
 
     /// Somebody else attaches an ENI, and the node holds less than its configuration says.

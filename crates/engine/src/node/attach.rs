@@ -41,6 +41,12 @@ pub(super) enum Work {
         deleters: Vec<RequestNumber>,
         deleted: bool,
     },
+    /// What it lacks on the node is being put back.
+    Mending {
+        checks: Vec<RequestNumber>,
+        deleters: Vec<RequestNumber>,
+        deleted: bool,
+    },
     /// Its links are being taken away.
     Removing {
         deleters: Vec<RequestNumber>,
@@ -352,7 +358,10 @@ impl Node {
     pub(super) fn attach_deadlines(&self) -> impl Iterator<Item = Timestamp> {
         let removals = self.work.values().filter_map(|work| match work {
             Work::RemovalDue { at, .. } => Some(*at),
-            Work::Applying { .. } | Work::Checking { .. } | Work::Removing { .. } => None,
+            Work::Applying { .. }
+            | Work::Checking { .. }
+            | Work::Mending { .. }
+            | Work::Removing { .. } => None,
         });
         self.waiting
             .iter()

@@ -37,6 +37,7 @@ impl Node {
             self.out.emit(Action::ReadLinks);
         }
         self.drive_kernel_look(now);
+        self.drive_heal(now);
     }
 
     /// Whether this is the node's own ENI, which came with the instance and is never detached.

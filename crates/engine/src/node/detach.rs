@@ -49,6 +49,9 @@ impl Node {
                 }
                 | Work::Checking {
                     deleters, deleted, ..
+                }
+                | Work::Mending {
+                    deleters, deleted, ..
                 },
             ) => {
                 deleters.extend(request);

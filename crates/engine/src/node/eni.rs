@@ -86,6 +86,12 @@ impl Node {
                 .is_some_and(|progress| progress.applied.is_some())
     }
 
+    /// Whether the ENI's link is set up and stays as it is for now.
+    pub(super) fn is_set_up(&self, id: &EniId) -> bool {
+        let at_rest = |it: &EniProgress| it.applied.is_some() && !it.applying && !it.again;
+        self.eni_usable(id) && !self.is_own(id) && self.progress.get(id).is_some_and(at_rest)
+    }
+
     /// Whether nobody should wait for the ENI's link any more: it does not come, or the kernel refused
     /// again and again to set it up.
     pub(super) fn stuck(&self, id: &EniId) -> bool {
@@ -215,6 +221,7 @@ impl Node {
                 progress.applied = link.map(|link| Link { up: true, ..link });
                 progress.failures = 0;
                 self.notice(Notice::EniReady(id.clone()));
+                self.eni_healed(now, id);
             }
             Err(error) => {
                 progress.failures = failures;

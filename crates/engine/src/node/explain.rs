@@ -120,7 +120,7 @@ impl Node {
         told.missing = self.members.cut_off(&attachment.key).cloned();
         told.since = Some(seconds(attachment.created));
         match self.work.get(&attachment.key) {
-            None | Some(Work::Checking { .. }) => {
+            None | Some(Work::Checking { .. } | Work::Mending { .. }) => {
                 told.state = PodState::Attached;
                 told.next =
                     "nothing: the pod keeps this address until its sandbox is deleted".into();

@@ -109,10 +109,17 @@ impl History {
                     "the cloud does not list {address} of {key} any more"
                 ));
             }
+            Notice::CutOff(pod, link) => {
+                let what = format!("somebody deleted its link {link}");
+                self.pod(pod.clone(), false, what);
+            }
+            Notice::SysctlsWrong(what) => self.of_pool(what.join("; ")),
             // The answer of the ADD says the same.
             Notice::TimedOut(..)
             | Notice::Released(..)
             | Notice::Repaired(..)
+            | Notice::NodeRepaired(_)
+            | Notice::Contested(..)
             | Notice::LeftoversRemoved(_) => {}
         }
     }

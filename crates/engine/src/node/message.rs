@@ -10,7 +10,8 @@ use std::{
 use ipnet::IpNet;
 use model::{
     AttachmentKey, ClientToken, DualStack, Eni, EniId, FaultClass, InstanceId, InstanceLimits,
-    Ipv4Prefix, Mac, PodKey, PodUid, SecurityGroupId, Timestamp, VSwitch, VSwitchId, ZoneId,
+    InterfaceName, Ipv4Prefix, Mac, PodKey, PodUid, SecurityGroupId, Timestamp, VSwitch, VSwitchId,
+    ZoneId,
     net::{EniNet, Link, PodNet, Route, Rule, Sysctl},
     podeni::PodEni,
 };
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     exhaustion::{Exhaustion, ExhaustionKind},
+    heal::{Finding, Remedy},
     policy::Policy,
     trunk::TrunkLack,
 };
@@ -218,6 +220,8 @@ pub enum Input {
     PodEni(PodKey, Option<Box<PodEni>>),
     /// Leftovers were taken away, or not all of them.
     LeftoversRemoved(OpNumber, Result<(), String>),
+    /// What somebody else did to the node's network, and what became of repairs.
+    Heal(Finding),
     /// The configuration changed.
     Configured(Box<Config>),
     /// The node's clock stepped back since the last input. A step shorter than the silence before it
@@ -285,6 +289,8 @@ pub enum Action {
     ListPods(OpNumber, BTreeSet<PodKey>),
     /// Take routes and rules away that belong to nobody.
     RemoveLeftovers(OpNumber, Leftovers),
+    /// Look for what somebody else took away, or put it back.
+    Heal(Remedy),
     /// Answer the plugin.
     Reply(RequestNumber, Reply),
     /// Tell people.
@@ -362,6 +368,15 @@ pub enum Notice {
     LeftoversRemoved(Vec<String>),
     /// A pod lacked something that was put back.
     Repaired(AttachmentKey, Vec<String>),
+    /// ENIs or sysctls of the node lacked something that was put back.
+    NodeRepaired(Vec<String>),
+    /// Something is put back again and again, now ever more rarely: whose it is, if it is one pod's, and
+    /// what was missing last.
+    Contested(Option<PodKey>, String),
+    /// Sysctls of the node that pods rely on are wrong and cannot be put right from here.
+    SysctlsWrong(Vec<String>),
+    /// The node's end of a pod, a link of this name, was deleted, and so the pod is cut off.
+    CutOff(PodKey, InterfaceName),
     /// The kernel refused something.
     KernelFailed(String),
     /// The cloud's answer contradicts the ledger about an address somebody uses.

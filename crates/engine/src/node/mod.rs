@@ -14,6 +14,7 @@ mod detach;
 mod eni;
 mod exhaustion;
 mod explain;
+mod heal;
 mod history;
 mod intent;
 mod inventory;
@@ -50,6 +51,7 @@ use self::{
     collect::Doubts,
     eni::EniProgress,
     exhaustion::Stops,
+    heal::Heal,
     history::History,
     intent::IntentProgress,
     inventory::Poll,
@@ -72,6 +74,7 @@ pub use self::{
     budget::Api,
     exhaustion::{Exhaustion, ExhaustionKind},
     explain::{Explanation, Happening, PodState},
+    heal::{Finding, Lack, Lacks, Remedy, Standing},
     message::{
         Action, AddRequest, Attached, CloudAnswer, CloudCall, CloudFault, Config, Failure,
         FailureKind, Input, Interface, KernelView, Leftovers, Notice, OpNumber, Reply,
@@ -158,6 +161,7 @@ pub struct Node {
     interfaces: Poll,
     kernel: Poll,
     doubts: Doubts,
+    heal: Heal,
     /// Addresses the kernel routes to pods that the ledger does not know, and how many looks in a row
     /// did not show it any more.
     occupied: BTreeMap<IpAddr, u8>,
@@ -216,6 +220,7 @@ impl Node {
             interfaces: Poll::default(),
             kernel: Poll::default(),
             doubts: Doubts::default(),
+            heal: Heal::default(),
             occupied,
             history: History::default(),
             latest: Timestamp::EPOCH,
@@ -262,6 +267,7 @@ impl Node {
             Input::Kernel(op, result) => self.kernel_seen(now, op, result),
             Input::Pods(op, result) => self.pods_listed(op, result),
             Input::LeftoversRemoved(op, result) => self.leftovers_removed(op, result),
+            Input::Heal(finding) => self.found(now, finding),
             Input::PodEni(pod, record) => self.pod_eni(now, pod, record.map(|it| *it)),
             Input::Configured(config) => self.configured(*config),
             Input::ClockSteppedBack { from } => self.stepped_back(now, from),
@@ -290,6 +296,7 @@ impl Node {
             .chain(self.eni_deadlines(now))
             .chain(self.supply_deadlines(now))
             .chain(self.poll_deadlines(now))
+            .chain(self.heal.deadline(now))
             .min()
     }
 
@@ -320,6 +327,7 @@ impl Node {
         self.plan_supply(now);
         self.drive_intents(now);
         self.drive_polls(now);
+        self.drive_heal(now);
         self.tell_exhaustion(now);
         self.tell_trunk(now);
     }

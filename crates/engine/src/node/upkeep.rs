@@ -24,9 +24,14 @@ impl Node {
             let message = format!("{key} has no attachment on this node");
             return self.fail(request, FailureKind::Unknown, message);
         };
-        if self.work.contains_key(&key) {
-            let message = format!("another operation on {key} is under way");
-            return self.fail(request, FailureKind::TryLater, message);
+        match self.work.get_mut(&key) {
+            None => {}
+            // Which takes milliseconds, and nobody asked for it.
+            Some(Work::Mending { checks, .. }) => return checks.push(request),
+            Some(_) => {
+                let message = format!("another operation on {key} is under way");
+                return self.fail(request, FailureKind::TryLater, message);
+            }
         }
         if let Some(message) = self.no_link(attachment) {
             return self.fail(request, FailureKind::TryLater, message);

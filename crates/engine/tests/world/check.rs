@@ -6,7 +6,7 @@ use std::{
 };
 
 use engine::ledger::{AddressState, IntentCall};
-use model::AttachmentKey;
+use model::{AttachmentKey, net::Rule};
 
 use super::{Asked, World};
 
@@ -95,6 +95,20 @@ impl World {
             self.given.keys().filter(not_lost).collect(),
             "the ledger agrees with the runtime"
         );
+        for attachment in ledger.attachments() {
+            let of = |rule: &Rule| rule.from.or(rule.to).map(|net| net.addr());
+            for own in attachment
+                .every_address()
+                .filter(|_| !attachment.is_whole())
+            {
+                let ruled = self
+                    .kernel
+                    .rules
+                    .iter()
+                    .filter(|rule| of(rule) == Some(own));
+                assert!(ruled.count() >= 2, "rules of {own} are missing");
+            }
+        }
         let living: BTreeSet<IpAddr> = self.kernel.routed();
         for rule in &self.kernel.rules {
             let of = rule.from.or(rule.to).unwrap().addr();

@@ -2,6 +2,7 @@
 
 mod check;
 mod cloud;
+mod heal;
 mod kernel;
 pub(crate) mod member;
 
@@ -24,7 +25,7 @@ use model::{
     PodUid, SecurityGroupId, Timestamp, VSwitchId, ZoneId, podeni::PodEni,
 };
 
-use self::{cloud::Cloud, kernel::Kernel};
+use self::{cloud::Cloud, heal::Harm, kernel::Kernel};
 
 /// What may happen.
 #[derive(Debug, Clone)]
@@ -57,6 +58,8 @@ pub(crate) enum Step {
     ListFails,
     /// The next list of pods is empty.
     EmptyList,
+    /// Somebody flushes the rules; the kernel announces it, or does not.
+    Flush(bool),
     /// The control plane binds an ENI for the trunk pod, as it is now, to the node's trunk.
     Bind(u8),
     /// The control plane takes it away.
@@ -81,11 +84,12 @@ struct Faults {
 enum Asked {
     Add(u8),
     Del(u8),
+    Check(u8),
 }
 
 impl Asked {
     fn pod(self) -> u8 {
-        let (Asked::Add(pod) | Asked::Del(pod)) = self;
+        let (Asked::Add(pod) | Asked::Del(pod) | Asked::Check(pod)) = self;
         pod
     }
 }
@@ -135,6 +139,8 @@ pub(crate) struct World {
     faults: Faults,
     /// VLANs the trunk was set up with last.
     tags: Vec<u16>,
+    /// What others did to the node.
+    pub(crate) harm: Harm,
 }
 
 fn config() -> Config {
@@ -195,6 +201,7 @@ impl World {
             faults: Faults::default(),
             late: None,
             tags: Vec::new(),
+            harm: Harm::default(),
         }
     }
 
@@ -249,6 +256,8 @@ impl World {
             Step::BlindKernel => self.faults.blind = true,
             Step::ListFails => self.faults.list_fails = true,
             Step::EmptyList => self.faults.list_empty = true,
+            Step::Flush(true) => self.flush_rules(),
+            Step::Flush(false) => self.kernel.rules.clear(),
             Step::Bind(pod) => {
                 if let Trunk::Attached(trunk) = self.trunk() {
                     let record = member::record(pod, self.uid(pod), &self.config, trunk);
@@ -360,7 +369,7 @@ impl World {
     }
 
     /// Carries out one action, or delivers one outcome.
-    fn deliver(&mut self) -> bool {
+    pub(crate) fn deliver(&mut self) -> bool {
         if let Some(action) = self.node.poll_action(self.now) {
             self.carry_out(action);
             return true;
@@ -402,12 +411,17 @@ impl World {
                     true => Err("refused".into()),
                     false => {
                         self.kernel.settle(&net.rules);
+                        self.harm.enis.remove(&eni);
                         Ok(())
                     }
                 };
                 self.inbox.push_back(Input::EniApplied(eni, result));
             }
-            Action::ApplyPod(_, key, net) | Action::CheckPod(_, key, net) => {
+            Action::CheckPod(_, key, net) => {
+                self.kernel.apply(&key, &net);
+                self.inbox.push_back(Input::PodChecked(key, Ok(Vec::new())));
+            }
+            Action::ApplyPod(_, key, net) => {
                 self.kernel.apply(&key, &net);
                 let result = self.kernel_says();
                 self.inbox.push_back(Input::PodApplied(key, result));
@@ -426,6 +440,7 @@ impl World {
                 };
                 self.inbox.push_back(Input::Kernel(op, result));
             }
+            Action::Heal(remedy) => self.heal(remedy),
             Action::ListPods(op, _) => {
                 let result = if std::mem::take(&mut self.faults.list_fails) {
                     Err("no answer".into())
@@ -519,6 +534,7 @@ impl World {
                     self.kernel.links.remove(&key);
                 }
             }
+            (Asked::Check(_), Reply::Attached(_)) => self.harm.checked += 1,
             (Asked::Del(pod), Reply::Failed(_)) => self.del(pod),
             (asked, reply) => panic!("{asked:?} was answered {reply:?}"),
         }
@@ -626,7 +642,11 @@ impl World {
 
     /// Lets `seconds` pass, with every deadline on the way kept.
     pub(crate) fn pass(&mut self, seconds: u64) {
-        let end = self.now.after(Duration::from_secs(seconds));
+        self.pass_for(Duration::from_secs(seconds));
+    }
+
+    fn pass_for(&mut self, time: Duration) {
+        let end = self.now.after(time);
         loop {
             self.settle();
             let next = self.node.deadline(self.now).unwrap_or(end);
