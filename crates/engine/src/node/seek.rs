@@ -18,8 +18,9 @@ use crate::{
     retry::Backoff,
 };
 
-/// Answers without the ENI, one after the other, that make it never made.
-const UNSEEN_NEVER_MADE: u8 = 2;
+/// Answers without the ENI, one after the other, that make it never made: one more than for what a list
+/// lacks, because nothing in this answer shows that it may be read.
+const UNSEEN_NEVER_MADE: u8 = 3;
 
 /// How far apart they must be: what the cloud shows trails behind what it did.
 const BETWEEN: Duration = Duration::from_secs(10);

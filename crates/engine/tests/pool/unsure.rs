@@ -48,7 +48,7 @@ fn a_create_whose_repetition_is_refused_by_the_next_life_is_sought_by_it() {
 }
 
 #[test]
-fn what_was_never_made_is_looked_for_twice() {
+fn what_was_never_made_is_looked_for_three_times() {
     let mut world = World::with(|config| config.idle_min = 0);
     world.pass(30);
     let describe = [Api::DescribeNetworkInterfaces];
@@ -59,7 +59,7 @@ fn what_was_never_made_is_looked_for_twice() {
     world.cloud().refuse(FaultClass::Invalid);
     let before = world.cloud().called(&describe);
     world.pass(60);
-    assert_eq!(world.cloud().called(&describe) - before, 2);
+    assert_eq!(world.cloud().called(&describe) - before, 3);
     assert!(world.ledger().intents().next().is_none(), "it is over");
 }
 
