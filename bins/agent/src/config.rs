@@ -272,6 +272,8 @@ fn policy(keys: &Keys<'_>) -> Result<Policy, SettingsError> {
         sticky_keep: standard.sticky_keep,
         trunk: trunk(keys)?,
         services: keys.services()?,
+        // Found out when the agent starts.
+        ipvlan: None,
     })
 }
 

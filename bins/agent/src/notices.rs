@@ -299,6 +299,19 @@ impl Notices {
         self.node("TrunkBroken", text);
     }
 
+    /// Somebody took filters from ENIs with pods on ipvlan, and they were put back.
+    pub(crate) fn ipvlan_repaired(&self, lacked: &[String]) {
+        tracing::warn!(lacked = lacked.join("; "), "ipvlan filters repaired");
+        self.count("IpvlanRepaired");
+    }
+
+    /// Those filters cannot be kept.
+    pub(crate) fn ipvlan_broken(&self, why: &str) {
+        let text = format!("pods on ipvlan of this node reach neither it nor Services: {why}");
+        tracing::error!(text, "ipvlan filters");
+        self.node("IpvlanBroken", text);
+    }
+
     pub(crate) fn count(&self, reason: &'static str) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(reason).or_default() += 1;

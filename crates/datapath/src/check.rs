@@ -335,6 +335,7 @@ mod tests {
             }],
             tags: None,
             rules: Vec::new(),
+            ipvlan: None,
             link,
         }
     }

@@ -17,6 +17,7 @@ mod explain;
 mod history;
 mod intent;
 mod inventory;
+mod joint;
 mod member;
 mod message;
 mod outbox;
@@ -70,12 +71,13 @@ pub use self::{
     budget::Api,
     exhaustion::{Exhaustion, ExhaustionKind},
     explain::{Explanation, Happening, PodState},
+    joint::{IpvlanCase, ipvlan_policy},
     message::{
         Action, AddRequest, Attached, CloudAnswer, CloudCall, CloudFault, Config, Failure,
         FailureKind, Input, Interface, KernelView, Leftovers, Notice, OpNumber, Reply,
         RequestNumber,
     },
-    policy::{EniPolicy, Policy, PrefixPolicy, Reclaim, VSwitchPolicy},
+    policy::{EniPolicy, IpvlanPolicy, Policy, PrefixPolicy, Reclaim, VSwitchPolicy},
     trunk::{Trunk, TrunkLack},
     view::{EniView, View},
 };

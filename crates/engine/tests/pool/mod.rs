@@ -4,6 +4,7 @@
 mod block;
 mod collect;
 mod exhaustion;
+mod ipvlan;
 mod member;
 mod own;
 mod prefix;

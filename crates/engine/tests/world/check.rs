@@ -87,7 +87,7 @@ impl World {
         let not_lost = |key: &&AttachmentKey| !self.lost.contains(*key);
         assert_eq!(
             attached,
-            self.kernel.links.keys().filter(not_lost).collect(),
+            self.kernel.pods().filter(not_lost).collect(),
             "the ledger agrees with the kernel"
         );
         assert_eq!(
@@ -95,6 +95,7 @@ impl World {
             self.given.keys().filter(not_lost).collect(),
             "the ledger agrees with the runtime"
         );
+        assert_eq!(self.kernel.stray(), BTreeSet::new(), "routes to nobody");
         let living: BTreeSet<IpAddr> = self.kernel.routed();
         for rule in &self.kernel.rules {
             let of = rule.from.or(rule.to).unwrap().addr();

@@ -14,8 +14,8 @@ use std::{
 use engine::{
     ledger::Ledger,
     node::{
-        Action, AddRequest, CloudFault, Config, Explanation, Input, Node, Notice, OpNumber, Policy,
-        Reply, RequestNumber, Trunk, View,
+        Action, AddRequest, CloudFault, Config, Explanation, Input, IpvlanPolicy, Node, Notice,
+        OpNumber, Policy, Reply, RequestNumber, Trunk, View,
     },
     recording::{self, Recorded},
 };
@@ -61,6 +61,9 @@ pub(crate) enum Step {
     Bind(u8),
     /// The control plane takes it away.
     Unbind(u8),
+    /// The agent starts again, and the node has another way to join its pods: on ipvlan, on veth pairs where
+    /// it could do both, or on veth pairs alone.
+    Switch,
 }
 
 #[derive(Default)]
@@ -162,6 +165,14 @@ fn config() -> Config {
     }
 }
 
+/// The policy of a node whose pods can be on ipvlan.
+pub(crate) fn ipvlan_pods(new_pods: bool) -> IpvlanPolicy {
+    IpvlanPolicy {
+        new_pods,
+        by_host: vec!["10.0.0.1/32".parse().unwrap()],
+    }
+}
+
 /// Recorded in so little room that the older half is forgotten in most lives.
 fn recorded(node: Node) -> Recorded {
     Recorded::new(node, 64 * 1024)
@@ -256,6 +267,15 @@ impl World {
                 }
             }
             Step::Unbind(pod) => self.write_record(pod, None),
+            Step::Switch => {
+                let ipvlan = &mut self.config.policy.ipvlan;
+                *ipvlan = match ipvlan.as_ref().map(|it| it.new_pods) {
+                    None => Some(ipvlan_pods(true)),
+                    Some(true) => Some(ipvlan_pods(false)),
+                    Some(false) => None,
+                };
+                self.kill();
+            }
         }
     }
 
@@ -290,7 +310,7 @@ impl World {
         if asked || self.given.remove(&key).is_none() {
             return false;
         }
-        self.kernel.links.remove(&key);
+        self.kernel.unlink(&key);
         self.pods.entry(pod).or_default().generation += 1;
         true
     }
@@ -395,13 +415,13 @@ impl World {
                 .push_back(Input::Links(self.cloud.links(self.now))),
             Action::ApplyEni(eni, net) => {
                 let refused = self.faults.filters && net.tags.is_some();
-                if let Some(tags) = net.tags {
+                if let Some(tags) = &net.tags {
                     self.tags = tags.iter().map(|tag| tag.vlan).collect();
                 }
                 let result = match refused {
                     true => Err("refused".into()),
                     false => {
-                        self.kernel.settle(&net.rules);
+                        self.kernel.apply_eni(&net);
                         Ok(())
                     }
                 };
@@ -444,6 +464,7 @@ impl World {
                 self.kernel
                     .rules
                     .retain(|rule| !leftovers.rules.contains(rule));
+                self.kernel.remove_routes(&leftovers.routes);
                 self.inbox.push_back(Input::LeftoversRemoved(op, Ok(())));
             }
             Action::Reply(number, reply) => self.replied(number, reply),
@@ -514,7 +535,7 @@ impl World {
                     state.exists = false;
                     self.api.remove(&pod_key(pod));
                     // The runtime destroys the namespace, and the link with it.
-                    self.kernel.links.remove(&key);
+                    self.kernel.unlink(&key);
                 }
             }
             (Asked::Del(pod), Reply::Failed(_)) => self.del(pod),
@@ -569,6 +590,16 @@ impl World {
     /// The rules of the node's pods.
     pub(crate) fn rules(&self) -> &BTreeSet<model::net::Rule> {
         &self.kernel.rules
+    }
+
+    /// Routes of pods on ipvlan.
+    pub(crate) fn routes(&self) -> &BTreeSet<model::net::Route> {
+        &self.kernel.routes
+    }
+
+    /// What is led to each of the node's slaves.
+    pub(crate) fn to_host(&self) -> &BTreeMap<InterfaceName, Vec<ipnet::IpNet>> {
+        &self.kernel.on_node
     }
 
     /// VLANs the trunk was set up with last.
@@ -648,7 +679,7 @@ impl World {
     /// Somebody deletes the link of a pod that lives.
     pub(crate) fn cut_link(&mut self, pod: u8) {
         let key = self.key(pod);
-        self.kernel.links.remove(&key);
+        self.kernel.unlink(&key);
     }
 
     /// Other software of the node gives a pod's link another MAC.
