@@ -247,6 +247,12 @@ impl Notices {
         self.node("LedgerSetAside", text.to_owned());
     }
 
+    /// Pods do not get the links that are asked for. The event has the reason the Go project gives it.
+    pub(crate) fn veth_instead(&self, text: &str) {
+        tracing::warn!(text, "pod links");
+        self.node("VirtualModeChanged", text.to_owned());
+    }
+
     /// The cluster's roles do not let this agent do what it must.
     pub(crate) fn permission_missing(&self, text: &str) {
         tracing::error!(text, "permissions");

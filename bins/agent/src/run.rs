@@ -102,6 +102,7 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     };
     let begun = begin(&runtime, (&arguments.config, &arguments.state), &outside)?;
     let primary = begun.config.primary_mac;
+    let asked = begun.links.asked.clone();
     let around = Around {
         runtime: &runtime,
         asker,
@@ -123,7 +124,14 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     health.stands(Part::Socket);
     match arguments.cni_conf_dir {
         Some(target) => {
-            runtime.spawn(cniconf::keep(beside.to_owned(), target, health, notices));
+            let keeper = cniconf::Keeper {
+                source: beside.to_owned(),
+                target,
+                asked,
+                health,
+                notices,
+            };
+            runtime.spawn(keeper.run());
         }
         None => health.stands(Part::Chain),
     }
@@ -210,6 +218,7 @@ fn start_driver(
         own,
         known,
         config,
+        links,
     } = begun;
     let node = arguments.node_name.clone();
     let client = facts::client(settings.as_ref(), &known.region, &around.asker.metadata)?;
@@ -247,7 +256,12 @@ fn start_driver(
         metrics: Arc::clone(&around.metrics),
     });
     let since = started / 1_000_000_000;
-    let card = Card::new(node, since, config.clone(), known, around.privileges);
+    let card = Card::new(
+        (node, since),
+        config.clone(),
+        known,
+        (around.privileges, links.lack),
+    );
     let machine = Node::new(config, ledger, occupied, started);
     let (notices, health) = (around.asker.notices, around.health);
     let driver = Driver {

@@ -138,7 +138,15 @@ impl Watch {
         let settings = Settings::load(&self.path, overlay.as_ref())?;
         self.pods.set_sticky_kinds(&settings.sticky_kinds);
         self.compare_fixed(&settings, running.fixed.as_ref(), restart);
-        let config = config(&settings, &running.known);
+        let mut config = config(&settings, &running.known);
+        config
+            .policy
+            .ipvlan
+            .clone_from(&running.config.policy.ipvlan);
+        let ipvlan = config.policy.ipvlan.as_ref().is_some_and(|it| it.new_pods);
+        if ipvlan && config.policy.services.is_empty() {
+            return Err(SettingsError::ServicesGone);
+        }
         if running.config != config {
             tell_forbidden_trunk(&settings, &self.notices);
         }
