@@ -21,7 +21,7 @@ use engine::{
     node::{PodState, PrefixPolicy},
 };
 use proptest::prelude::*;
-use world::{FIRST_TRUNK, Step, World, ipvlan_pods};
+use world::{FIRST_TRUNK, Step, World, joint::ipvlan_pods};
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![

@@ -8,7 +8,7 @@ use engine::{
 use ipnet::IpNet;
 use model::{EniId, VSwitchId};
 
-use crate::world::{FIRST_TRUNK, Step, World, ipvlan_pods};
+use crate::world::{FIRST_TRUNK, Step, World, joint::ipvlan_pods};
 
 const NODE: &str = "10.0.0.1/32";
 const SERVICES: &str = "10.96.0.0/16";

@@ -2,6 +2,7 @@
 
 mod check;
 mod cloud;
+pub(crate) mod joint;
 mod kernel;
 pub(crate) mod member;
 
@@ -14,8 +15,8 @@ use std::{
 use engine::{
     ledger::Ledger,
     node::{
-        Action, AddRequest, CloudFault, Config, Explanation, Input, IpvlanPolicy, Node, Notice,
-        OpNumber, Policy, Reply, RequestNumber, Trunk, View,
+        Action, AddRequest, CloudFault, Config, Explanation, Input, Node, Notice, OpNumber, Policy,
+        Reply, RequestNumber, Trunk, View,
     },
     recording::{self, Recorded},
 };
@@ -165,14 +166,6 @@ fn config() -> Config {
     }
 }
 
-/// The policy of a node whose pods can be on ipvlan.
-pub(crate) fn ipvlan_pods(new_pods: bool) -> IpvlanPolicy {
-    IpvlanPolicy {
-        new_pods,
-        by_host: vec!["10.0.0.1/32".parse().unwrap()],
-    }
-}
-
 /// Recorded in so little room that the older half is forgotten in most lives.
 fn recorded(node: Node) -> Recorded {
     Recorded::new(node, 64 * 1024)
@@ -267,15 +260,7 @@ impl World {
                 }
             }
             Step::Unbind(pod) => self.write_record(pod, None),
-            Step::Switch => {
-                let ipvlan = &mut self.config.policy.ipvlan;
-                *ipvlan = match ipvlan.as_ref().map(|it| it.new_pods) {
-                    None => Some(ipvlan_pods(true)),
-                    Some(true) => Some(ipvlan_pods(false)),
-                    Some(false) => None,
-                };
-                self.kill();
-            }
+            Step::Switch => self.switch(),
         }
     }
 
@@ -590,16 +575,6 @@ impl World {
     /// The rules of the node's pods.
     pub(crate) fn rules(&self) -> &BTreeSet<model::net::Rule> {
         &self.kernel.rules
-    }
-
-    /// Routes of pods on ipvlan.
-    pub(crate) fn routes(&self) -> &BTreeSet<model::net::Route> {
-        &self.kernel.routes
-    }
-
-    /// What is led to each of the node's slaves.
-    pub(crate) fn to_host(&self) -> &BTreeMap<InterfaceName, Vec<ipnet::IpNet>> {
-        &self.kernel.on_node
     }
 
     /// VLANs the trunk was set up with last.

@@ -9,15 +9,17 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
+use model::net::{ENI_TABLE_BASE, Route};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use terway_datapath::{
-    HostStack, Netlink, apply_ipvlan_eni, ipvlan_devices_of_pods, probe_ipvlan, remove_ipvlan_eni,
-    remove_ipvlan_pod,
+    HostStack, Netlink, apply_eni, apply_ipvlan_eni, ipvlan_devices_of_pods, probe_ipvlan,
+    remove_ipvlan_eni, remove_ipvlan_pod,
 };
 
 use self::scene::{OF_NODE, OUTSIDE, Pod, Scene, apply, plan};
 use crate::{
-    stage::{Namespace, addresses, ip_address},
+    stage::{self, Namespace, Node, addresses, ip_address},
     traffic::asks,
 };
 
@@ -258,6 +260,49 @@ fn a_pod_is_removed_from_outside_and_its_address_is_free() {
     node.namespace.ip("link del eth1");
     remove_ipvlan_pod(&mut node.netlink, &newer.plan).unwrap();
     remove_ipvlan_eni(&mut node.netlink, stack, &enis[0]).unwrap();
+}
+
+/// As after a change of the configuration. The VPC answers for every host of the vSwitch, and gives no frame back
+/// to the ENI it came from.
+#[test]
+fn a_pod_with_a_veth_pair_of_the_same_eni_is_met_on_the_node() {
+    let mut scene = Scene::new();
+    let index = scene.enis[0].slave.as_str().trim_start_matches("ipvl_");
+    let index: u32 = index.parse().unwrap();
+    let Node { netlink, trunk, .. } = &mut scene.node;
+    apply_eni(netlink, trunk, &crate::eni::plan(index)).unwrap();
+    let mut other = stage::Pod::numbered(9, index);
+    scene.node.apply(&mut other).unwrap();
+    let [of_one, of_nine] = [1, 9].map(addresses);
+    for ip in of_nine {
+        scene.vpc.ip(&format!("route add {ip} dev far2"));
+    }
+    let answers = format!("-6 neigh add proxy {} dev far1", of_nine[1]);
+    scene.vpc.ip(&answers);
+    let other = &other.namespace;
+    for family in [0, 1] {
+        let pod = scene.pod(1);
+        let seen = asks(pod, other, of_nine[family], SILENT_FOR);
+        assert_eq!(seen, None, "it is not led to the node");
+        let seen = asks(other, pod, of_one[family], SILENT_FOR);
+        assert_eq!(seen, None, "the ENI's table has the VPC alone");
+    }
+    scene.enis[0].to_host.extend(of_nine.map(IpNet::from));
+    scene.apply_eni(0);
+    let routes = &mut scene.pods[0].plan.host_routes;
+    let of_eni = |route: &Route| Route {
+        table: ENI_TABLE_BASE + index,
+        ..route.clone()
+    };
+    routes.extend(routes.iter().map(of_eni).collect::<Vec<_>>());
+    scene.apply(0);
+    assert_eq!(scene.check(0), Vec::<String>::new());
+    for family in [0, 1] {
+        let (pod, nine) = (scene.pod(1), of_nine[family]);
+        assert_eq!(reached(pod, other, nine), Some(of_one[family]));
+        let seen = reached(other, pod, of_one[family]);
+        assert_eq!(seen, Some(nine));
+    }
 }
 
 /// What an agent asks when it starts, and what it then finds.
