@@ -45,7 +45,7 @@ pub(crate) fn choose(
     });
     let asked = cniconf::asked(source).or(earlier).unwrap_or_default();
     if mode != Mode::EniMultiIp {
-        return PodLinks::default();
+        return PodLinks { asked, lack: None };
     }
     let case = IpvlanCase {
         asked: asked.ipvlan,
