@@ -17,6 +17,7 @@ use crate::{
     keeper, kernel,
     mode::Mode,
     notices::Notices,
+    pod_links::{self, PodLinks},
     store::Store,
 };
 
@@ -38,6 +39,7 @@ pub(crate) struct Begun {
     pub(crate) own: Own,
     pub(crate) known: Known,
     pub(crate) config: Config,
+    pub(crate) links: PodLinks,
 }
 
 /// Opens the ledger, and finds out what this node is and how it is configured; waits for what it
@@ -84,6 +86,10 @@ pub(crate) fn begin(
     let whole = own != Own::Unknown;
     let mut config = first_config(settings.as_ref(), whole, contents.config, &known)?;
     config.policy.block.clone_from(&known.block);
+    let beside = file.parent().unwrap_or(Path::new("/"));
+    let (ledger, notices) = (&contents.ledger, &asker.notices);
+    let place = (beside, asker.mode);
+    let links = pod_links::choose(place, ledger, &mut config, notices, pod_links::try_it);
     if let Err(error) = store.keep(&config, &known) {
         tracing::error!(error = %cause::chain(&error), "keeping the configuration; the next write has it again");
     }
@@ -96,6 +102,7 @@ pub(crate) fn begin(
         own,
         known,
         config,
+        links,
     })
 }
 

@@ -19,15 +19,17 @@ pub(crate) struct Card {
     config: Config,
     known: Known,
     privileges: Arc<Privileges>,
+    /// Why pods do not get the links that are asked for.
+    links_lack: Option<String>,
 }
 
 impl Card {
+    /// The card of an agent on a node, since when, and what it lacks.
     pub(crate) fn new(
-        node: String,
-        started: u64,
+        (node, started): (String, u64),
         config: Config,
         known: Known,
-        privileges: Arc<Privileges>,
+        (privileges, links_lack): (Arc<Privileges>, Option<String>),
     ) -> Self {
         Self {
             node,
@@ -35,12 +37,19 @@ impl Card {
             config,
             known,
             privileges,
+            links_lack,
         }
     }
 
     /// The configuration changed.
     pub(crate) fn configured(&mut self, config: &Config, known: &Known) {
         (self.config, self.known) = (config.clone(), known.clone());
+    }
+
+    /// Whether new pods are on ipvlan.
+    fn ipvlan(&self) -> bool {
+        let policy = self.config.policy.ipvlan.as_ref();
+        policy.is_some_and(|it| it.new_pods)
     }
 
     /// What the node may have.
@@ -100,6 +109,8 @@ impl Card {
             "config_error": health.config_error(),
             "ignored_keys": health.ignored(),
             "missing_permissions": self.privileges.missing(),
+            "pod_links": if self.ipvlan() { "ipvlan" } else { "veth" },
+            "pod_links_lack": self.links_lack,
             "exhausted": seen.view.exhausted,
             "last_cloud_error": failure.map(|failure| json!({ "at": failure.at, "text": failure.what })),
         })

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::{
@@ -57,29 +58,57 @@ enum ChainError {
     Other { path: String },
 }
 
-/// Keeps the configuration in `target` as the files beside `eni_conf` in `source` say, for ever.
-pub(crate) async fn keep(source: PathBuf, target: PathBuf, health: Arc<Health>, notices: Notices) {
-    let mut said = None;
-    loop {
-        let complaint = match place(&source, &target) {
+/// Who keeps it.
+pub(crate) struct Keeper {
+    /// The directory with the keys of the ConfigMap.
+    pub(crate) source: PathBuf,
+    /// The directory where the container runtime looks.
+    pub(crate) target: PathBuf,
+    /// What it asked for as pod links when the agent started.
+    pub(crate) asked: Asked,
+    pub(crate) health: Arc<Health>,
+    pub(crate) notices: Notices,
+}
+
+impl Keeper {
+    /// Keeps the configuration in the target as the files beside `eni_conf` say, for ever.
+    pub(crate) async fn run(self) {
+        let (mut said, mut restart) = (None, None);
+        loop {
+            let complaint = self.look();
+            if complaint != said {
+                let texts = complaint.iter();
+                texts.for_each(|text| self.notices.config_error(text));
+                said = complaint;
+            }
+            let now = asked(&self.source).filter(|now| *now != self.asked);
+            if now != restart {
+                if now.is_some() {
+                    self.notices.restart_needed(LINKS_CHANGED);
+                }
+                restart = now;
+            }
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+
+    /// Puts it in place; says what is wrong.
+    fn look(&self) -> Option<String> {
+        match place(&self.source, &self.target) {
             Ok(written) => {
                 if written {
-                    tracing::info!(directory = %target.display(), "the CNI configuration is in place");
+                    let directory = self.target.display();
+                    tracing::info!(%directory, "the CNI configuration is in place");
                 }
-                health.stands(Part::Chain);
-                other_link(&source)
+                self.health.stands(Part::Chain);
+                other_link(&self.source)
             }
             Err(error) => {
                 let text = chain(&error);
-                health.lacks(Part::Chain, text.as_str());
+                self.health.lacks(Part::Chain, text.as_str());
                 Some(text)
             }
-        };
-        if complaint != said {
-            complaint.iter().for_each(|text| notices.config_error(text));
-            said = complaint;
         }
-        tokio::time::sleep(PERIOD).await;
     }
 }
 
@@ -122,24 +151,49 @@ fn ours(source: &Path) -> Vec<Value> {
 
 /// The key that chooses how pods are joined to the node; in the Go Terway it is read by the plugin.
 const LINK_KEY: &str = "eniip_virtual_type";
+/// Networks that pods on ipvlan reach by the node. The plugin refuses an ADD with one that is none.
+const HOST_STACK_KEY: &str = "host_stack_cidrs";
+const LINKS_CHANGED: &str = "key eniip_virtual_type or host_stack_cidrs of the CNI configuration changed; for pods on \
+    ipvlan they are read when the agent starts: delete its pod on this node to take them up";
 
-/// What to say when our plugin's part of the chain asks for pod links that pods do not get: all have veth.
+/// What our plugin's part of the chain asks for as pod links.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// New pods are to be on ipvlan.
+    pub(crate) ipvlan: bool,
+    /// What such pods are to reach by the node; nothing where none is asked for.
+    pub(crate) by_host: Vec<IpNet>,
+}
+
+/// What is asked for; nothing when the chain cannot be read.
+pub(crate) fn asked(source: &Path) -> Option<Asked> {
+    wanted(source).ok()?;
+    let plugins = ours(source);
+    let is = |plugin: &Value| plugin[LINK_KEY].as_str().map(str::to_ascii_lowercase);
+    let ipvlan = plugins
+        .iter()
+        .any(|plugin| is(plugin).as_deref() == Some("ipvlan"));
+    let lists = plugins.iter().filter(|_| ipvlan);
+    let lists = lists.filter_map(|plugin| plugin[HOST_STACK_KEY].as_array());
+    let texts = lists.flatten().filter_map(Value::as_str);
+    let by_host = texts.filter_map(|text| text.parse().ok()).collect();
+    Some(Asked { ipvlan, by_host })
+}
+
+/// What to say when our plugin's part of the chain asks for pod links that nobody knows.
 fn other_link(source: &Path) -> Option<String> {
     let plugins = ours(source);
     let mut asked = plugins.iter().map(|plugin| &plugin[LINK_KEY]);
-    asked.find_map(|value| {
-        let of = format!("key {LINK_KEY} of the CNI configuration is {value}");
-        match value.as_str().map(str::to_ascii_lowercase).as_deref() {
+    asked.find_map(
+        |value| match value.as_str().map(str::to_ascii_lowercase).as_deref() {
             None if value.is_null() => None,
-            Some("" | "veth" | "datapathv2") => None,
-            Some("ipvlan") => Some(format!(
-                "{of}: IPVLAN is not available in this release, pods get veth links instead"
-            )),
+            Some("" | "veth" | "datapathv2" | "ipvlan") => None,
             _ => Some(format!(
-                "{of}; expected \"veth\", \"ipvlan\" or \"datapathv2\", pods get veth links"
+                "key {LINK_KEY} of the CNI configuration is {value}; expected \"veth\", \"ipvlan\" or \
+                 \"datapathv2\", pods get veth links"
             )),
-        }
-    })
+        },
+    )
 }
 
 /// The chain the ConfigMap asks for.
@@ -260,16 +314,13 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_pods_do_not_get_is_said() {
+    fn a_link_that_nobody_knows_is_said_and_ipvlan_is_asked_for_whatever_the_case() {
         let (_held, source, _) = rig();
         for (key, said) in [
             ("", None),
             (r#","eniip_virtual_type":"Veth""#, None),
             (r#","eniip_virtual_type":"datapathv2""#, None),
-            (
-                r#","eniip_virtual_type":"IPVlan""#,
-                Some("pods get veth links instead"),
-            ),
+            (r#","eniip_virtual_type":"IPVlan""#, None),
             (
                 r#","eniip_virtual_type":"macvlan""#,
                 Some("expected \"veth\""),
@@ -284,7 +335,20 @@ mod tests {
                 found.unwrap_or_default().contains(said.unwrap_or_default()),
                 "{key}"
             );
+            let asked = asked(&source).unwrap();
+            assert_eq!(asked.ipvlan, key.contains("IPVlan"), "{key}");
         }
+        let text = r#"{"type":"terway","eniip_virtual_type":"ipvlan",
+            "host_stack_cidrs":["169.254.20.10/32","fd00::/8","nonsense"]}"#;
+        fs::remove_file(source.join(CHAIN_KEY)).unwrap();
+        assert_eq!(asked(&source), None, "what is not there asks for nothing");
+        fs::write(source.join(SINGLE_KEY), text).unwrap();
+        let nets = ["169.254.20.10/32", "fd00::/8"].map(|net| net.parse().unwrap());
+        let expected = Asked {
+            ipvlan: true,
+            by_host: nets.into(),
+        };
+        assert_eq!(asked(&source), Some(expected));
     }
 
     #[test]

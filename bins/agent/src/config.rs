@@ -111,6 +111,10 @@ pub(crate) enum SettingsError {
         #[source]
         source: Box<SettingsError>,
     },
+    #[error(
+        "eni_conf key service_cidr is gone, and pods of this node are on ipvlan, which reach no Service without it"
+    )]
+    ServicesGone,
     #[error("eni_conf key {key} is {found}; expected {expected}")]
     Key {
         key: String,
@@ -272,6 +276,8 @@ fn policy(keys: &Keys<'_>) -> Result<Policy, SettingsError> {
         sticky_keep: standard.sticky_keep,
         trunk: trunk(keys)?,
         services: keys.services()?,
+        // Found out when the agent starts.
+        ipvlan: None,
     })
 }
 

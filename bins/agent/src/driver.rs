@@ -42,7 +42,7 @@ use crate::{
     facts::Known,
     health::Health,
     keeper::Keeper,
-    kernel::{PodDescriptors, Work},
+    kernel::{PodDescriptors, Programs, Work},
     metrics::Metrics,
     notices::Notices,
     observe::Observation,
@@ -109,8 +109,8 @@ pub(crate) struct Driver {
     pub(crate) pods: Arc<Pods>,
     /// What the cluster is to know of the node's trunk.
     pub(crate) trunk: watch::Sender<Seen>,
-    /// The trunk's filters, for what they counted.
-    pub(crate) frames: Arc<datapath::Trunk>,
+    /// The filters at the ENIs, for what the trunk's counted.
+    pub(crate) programs: Arc<Programs>,
 }
 
 struct Running {
@@ -215,7 +215,7 @@ impl Running {
             cloud_failure: node.last_cloud_failure().cloned(),
             notices: self.driver.notices.counts(),
             // What cannot be read is left out, as there is no trunk.
-            frames: self.driver.frames.counters().ok().flatten(),
+            frames: self.driver.programs.trunk.counters().ok().flatten(),
         }
     }
 
@@ -401,7 +401,7 @@ impl Running {
             }
             Action::RemovePod(key, net) => {
                 let handed = self.handed.remove(&key);
-                let handed = handed.filter(|_| !net.devices.is_empty());
+                let handed = handed.filter(|_| !net.devices().is_empty());
                 self.kernel(Work::RemovePod(key, net, handed.map(|(_, it)| it)));
             }
             Action::ObserveKernel(op) => self.kernel(Work::Observe(op)),

@@ -13,15 +13,15 @@ use std::{
     },
 };
 
-use datapath::{Conntrack, Leftover, Netlink, Nftables, Trunk};
+use datapath::{Conntrack, HostStack, Leftover, Netlink, Nftables, Trunk};
 use engine::{
-    netplan::{self, POD_LINK_PREFIX},
+    netplan::{self, POD_LINK_PREFIX, SLAVE_PREFIX},
     node::{Input, KernelView, Leftovers, OpNumber, Remedy},
 };
 use model::{
     AttachmentKey, EniId,
     family::host_net,
-    net::{EniNet, PodNet},
+    net::{EniNet, PodPlan},
 };
 
 use crate::{cause::chain, driver::Message, heal};
@@ -37,6 +37,15 @@ const FLOW_COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 /// and an action for every ENI.
 pub(crate) const QUEUE_MAX: usize = 1024;
 
+/// The eBPF programs at the node's ENIs.
+#[derive(Debug, Default)]
+pub(crate) struct Programs {
+    /// At the trunk.
+    pub(crate) trunk: Trunk,
+    /// At those whose addresses pods on ipvlan have.
+    pub(crate) host_stack: HostStack,
+}
+
 /// The descriptors the plugin sent with a request. Dropped as soon as the work is done, because a held
 /// one keeps a dead pod's namespace alive.
 pub(crate) struct PodDescriptors {
@@ -48,9 +57,9 @@ pub(crate) struct PodDescriptors {
 pub(crate) enum Work {
     ReadLinks,
     ApplyEni(EniId, EniNet),
-    ApplyPod(AttachmentKey, Box<PodNet>, Option<PodDescriptors>),
-    CheckPod(AttachmentKey, Box<PodNet>, Option<PodDescriptors>),
-    RemovePod(AttachmentKey, Box<PodNet>, Option<PodDescriptors>),
+    ApplyPod(AttachmentKey, Box<PodPlan>, Option<PodDescriptors>),
+    CheckPod(AttachmentKey, Box<PodPlan>, Option<PodDescriptors>),
+    RemovePod(AttachmentKey, Box<PodPlan>, Option<PodDescriptors>),
     Observe(OpNumber),
     RemoveLeftovers(OpNumber, Leftovers),
     Heal(Remedy),
@@ -59,7 +68,8 @@ pub(crate) enum Work {
 /// The addresses the kernel routes to pods, whoever made the routes: pods of the Go project live on a
 /// node that is moved over, and theirs are not ours to give.
 pub(crate) fn occupied(netlink: &mut Netlink) -> datapath::Result<BTreeSet<IpAddr>> {
-    let networks = datapath::routed_over(netlink, POD_LINK_PREFIX)?;
+    let mut networks = datapath::routed_over(netlink, POD_LINK_PREFIX)?;
+    networks.extend(datapath::routed_over(netlink, SLAVE_PREFIX)?);
     let hosts = networks
         .into_iter()
         .filter(|network| *network == host_net(network.addr()));
@@ -72,6 +82,7 @@ fn look(netlink: &mut Netlink) -> datapath::Result<KernelView> {
     Ok(KernelView {
         links: observed.links.into_iter().map(|seen| seen.link).collect(),
         routed: occupied(netlink)?,
+        slaves: datapath::ipvlan_devices_of_pods(netlink)?,
         routes: observed.routes,
         rules: observed.rules,
     })
@@ -96,7 +107,7 @@ fn remove_leftovers(netlink: &mut Netlink, leftovers: Leftovers) -> Result<(), S
 /// Works until nobody can send work any more. Addresses of removed pods go to `released`.
 pub(crate) fn run(
     mut netlink: Netlink,
-    trunk: &Trunk,
+    programs: &Programs,
     work: &Mutex<Receiver<Work>>,
     done: &SyncSender<Message>,
     released: &SyncSender<IpAddr>,
@@ -111,29 +122,36 @@ pub(crate) fn run(
                 }
             },
             Work::ApplyEni(eni, net) => {
-                let result = datapath::apply_eni(&mut netlink, trunk, &net);
+                let result = set_up(&mut netlink, programs, &net);
                 Input::EniApplied(eni, result.map_err(|error| chain(&error)))
             }
             Work::ApplyPod(key, net, pod) => {
                 let result = in_pod(pod, |pod, namespace| {
-                    if !net.devices.is_empty() {
+                    if !net.devices().is_empty() {
                         keep_service_path(&mut netlink)?;
                     }
-                    datapath::apply_pod(&mut netlink, trunk, pod, namespace.as_fd(), &net)
+                    apply(&mut netlink, programs, (pod, namespace), &net)
                 });
                 Input::PodApplied(key, result)
             }
             Work::CheckPod(key, net, pod) => {
                 let result = in_pod(pod, |pod, namespace| {
-                    let lacked = datapath::check_pod(&mut netlink, trunk, pod, &net)?;
+                    let lacked = match &*net {
+                        PodPlan::Veth(net) => {
+                            datapath::check_pod(&mut netlink, &programs.trunk, pod, net)?
+                        }
+                        PodPlan::Ipvlan(net) => datapath::check_ipvlan_pod(&mut netlink, pod, net)?,
+                    };
                     if !lacked.is_empty() {
-                        datapath::apply_pod(&mut netlink, trunk, pod, namespace.as_fd(), &net)?;
+                        apply(&mut netlink, programs, (pod, namespace), &net)?;
                     }
                     Ok(lacked.iter().map(ToString::to_string).collect())
                 });
                 Input::PodChecked(key, result)
             }
-            Work::Heal(remedy) => Input::Heal(heal::carry_out(&mut netlink, trunk, remedy)),
+            Work::Heal(remedy) => {
+                Input::Heal(heal::carry_out(&mut netlink, &programs.trunk, remedy))
+            }
             Work::Observe(op) => {
                 let seen = look(&mut netlink);
                 Input::Kernel(op, seen.map_err(|error| chain(&error)))
@@ -142,8 +160,8 @@ pub(crate) fn run(
                 Input::LeftoversRemoved(op, remove_leftovers(&mut netlink, leftovers))
             }
             Work::RemovePod(key, net, pod) => {
-                let result = take_down(&mut netlink, trunk, &net, pod);
-                for entry in net.pod_addresses.iter().filter(|_| result.is_ok()) {
+                let result = take_down(&mut netlink, programs, &net, pod);
+                for entry in net.addresses().iter().filter(|_| result.is_ok()) {
                     // A full queue means that hundreds wait already; the address rests anyway.
                     let _ = released.try_send(entry.address.addr());
                 }
@@ -156,6 +174,27 @@ pub(crate) fn run(
     }
 }
 
+fn set_up(netlink: &mut Netlink, programs: &Programs, net: &EniNet) -> datapath::Result<()> {
+    datapath::apply_eni(netlink, &programs.trunk, net)?;
+    match &net.ipvlan {
+        Some(plan) => datapath::apply_ipvlan_eni(netlink, &programs.host_stack, plan),
+        None => Ok(()),
+    }
+}
+
+fn apply(
+    netlink: &mut Netlink,
+    programs: &Programs,
+    (pod, namespace): (&mut Netlink, &OwnedFd),
+    plan: &PodPlan,
+) -> datapath::Result<()> {
+    let namespace = namespace.as_fd();
+    match plan {
+        PodPlan::Veth(net) => datapath::apply_pod(netlink, &programs.trunk, pod, namespace, net),
+        PodPlan::Ipvlan(net) => datapath::apply_ipvlan_pod(netlink, pod, namespace, net),
+    }
+}
+
 /// Makes sure that pods with an ENI wholly their own reach Services by the node; says what was missing.
 pub(crate) fn keep_service_path(netlink: &mut Netlink) -> datapath::Result<Vec<String>> {
     let mut nftables = Nftables::open()?;
@@ -164,15 +203,22 @@ pub(crate) fn keep_service_path(netlink: &mut Netlink) -> datapath::Result<Vec<S
 
 fn take_down(
     netlink: &mut Netlink,
-    trunk: &Trunk,
-    net: &PodNet,
+    programs: &Programs,
+    plan: &PodPlan,
     pod: Option<PodDescriptors>,
 ) -> Result<(), String> {
+    let net = match plan {
+        PodPlan::Veth(net) => net,
+        PodPlan::Ipvlan(net) => {
+            let removed = datapath::remove_ipvlan_pod(netlink, net);
+            return removed.map_err(|failures| failures.to_string());
+        }
+    };
     let inside = pod.map(|it| Netlink::from_fd(it.netlink)).transpose();
     let mut inside = inside.map_err(|error| chain(&error))?;
     let home = datapath::bring_devices_home(netlink, inside.as_mut(), net);
     home.map_err(|error| chain(&error))?;
-    let removed = datapath::remove_pod(netlink, trunk, net);
+    let removed = datapath::remove_pod(netlink, &programs.trunk, net);
     removed.map_err(|failures| failures.to_string())
 }
 

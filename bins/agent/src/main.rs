@@ -25,6 +25,7 @@ mod mode;
 mod notices;
 mod observe;
 mod plugin;
+mod pod_links;
 mod podenis;
 mod pods;
 mod privileges;

@@ -266,6 +266,12 @@ impl Notices {
         self.node("LedgerSetAside", text.to_owned());
     }
 
+    /// Pods do not get the links that are asked for. The event has the reason the Go project gives it.
+    pub(crate) fn veth_instead(&self, text: &str) {
+        tracing::warn!(text, "pod links");
+        self.node("VirtualModeChanged", text.to_owned());
+    }
+
     /// The cluster's roles do not let this agent do what it must.
     pub(crate) fn permission_missing(&self, text: &str) {
         tracing::error!(text, "permissions");
@@ -329,6 +335,19 @@ impl Notices {
         let text = format!("trunk pods of this node have no network: {why}");
         tracing::error!(text, "trunk filters");
         self.node("TrunkBroken", text);
+    }
+
+    /// Somebody took filters from ENIs with pods on ipvlan, and they were put back.
+    pub(crate) fn ipvlan_repaired(&self, lacked: &[String]) {
+        tracing::warn!(lacked = lacked.join("; "), "ipvlan filters repaired");
+        self.count("IpvlanRepaired");
+    }
+
+    /// Those filters cannot be kept.
+    pub(crate) fn ipvlan_broken(&self, why: &str) {
+        let text = format!("pods on ipvlan of this node reach neither it nor Services: {why}");
+        tracing::error!(text, "ipvlan filters");
+        self.node("IpvlanBroken", text);
     }
 
     pub(crate) fn count(&self, reason: &'static str) {

@@ -1,11 +1,12 @@
-//! A standing attachment as the result of its ADD: both ends of every interface, and every address.
+//! A standing attachment as the result of its ADD: both ends of every interface, or the one of a pod on
+//! ipvlan, and every address.
 //!
 //! The interface the runtime asked for comes first, because some take the first address of a result for
 //! the pod's. Must never decide anything.
 
-use engine::node::Attached;
+use engine::{ledger::Joint, node::Attached};
 use ipnet::IpNet;
-use model::{InterfaceName, Mac, family::host_net};
+use model::{InterfaceName, Mac, family::host_net, net::PodPlan};
 use wire::cni::{AddResult, Interface, Ip};
 
 /// The result for the runtime.
@@ -17,19 +18,29 @@ pub(crate) fn of(attached: &Attached) -> AddResult {
         gateway,
         ..
     } = attached;
+    let pairs = match net {
+        PodPlan::Veth(net) => Vec::from_iter(net.pairs()),
+        PodPlan::Ipvlan(_) => Vec::new(),
+    };
     let mut result = AddResult::default();
     let sandbox = || Some(attachment.netns.clone());
     for wire in attachment.wires() {
-        if let Some(pair) = net.pairs().find(|pair| pair.host == *wire.host_link) {
+        let pair = pairs.iter().find(|pair| pair.host == *wire.host_link);
+        if let Some(pair) = pair {
             let ends = [
                 interface(&pair.host, pair.host_mac, None),
                 interface(&pair.pod, pair.pod_mac, sandbox()),
             ];
             result.interfaces.extend(ends);
         }
-        let device = net.devices.iter().find(|it| it.pod == *wire.interface);
+        let device = net.devices().iter().find(|it| it.pod == *wire.interface);
         let device = device.map(|it| interface(&it.pod, it.mac, sandbox()));
         result.interfaces.extend(device);
+        if let Joint::Ipvlan(eni) = &attachment.joint {
+            // It has the ENI's MAC, and no end on the node.
+            let slave = interface(wire.interface, eni.mac, sandbox());
+            result.interfaces.push(slave);
+        }
         let place = result.interfaces.len().saturating_sub(1);
         for (family, address) in wire.addresses.iter() {
             let blocks = wire.member.map_or(subnet, |member| &member.subnet);
@@ -66,7 +77,9 @@ mod tests {
         ledger::{Attachment, Further, Lent, Member, Reach},
         netplan,
     };
-    use model::{AttachmentKey, ContainerId, DualStack, EniId, Family, PodKey, Timestamp};
+    use model::{
+        AttachmentKey, ContainerId, DualStack, EniId, Family, PodKey, Timestamp, net::Link,
+    };
 
     use super::*;
 
@@ -94,6 +107,7 @@ mod tests {
             netns: "/run/netns/x".into(),
             addresses: v4("10.0.1.5"),
             eni: EniId::new("eni-t").unwrap(),
+            joint: Joint::Veth,
             mtu: 1500,
             created: Timestamp::EPOCH,
             superseded: false,
@@ -124,7 +138,7 @@ mod tests {
             (whole, devices, [2, 3], theirs),
         ] {
             let result = of(&Attached {
-                net: netplan::pod_net(&attachment, None),
+                net: PodPlan::Veth(netplan::pod_net(&attachment, None)),
                 attachment,
                 // The trunk's, which are none of the members'.
                 subnet: DualStack::only(Family::V4, "10.0.0.0/16".parse().unwrap()),
@@ -143,5 +157,56 @@ mod tests {
             let expected = expected.map(|(ip, at)| (ip, gateway, at));
             assert_eq!(Vec::from_iter(addresses), Vec::from_iter(expected));
         }
+    }
+
+    #[test]
+    fn a_pod_on_ipvlan_has_its_device_alone() {
+        let key = AttachmentKey {
+            container: ContainerId::new("c1").unwrap(),
+            interface: InterfaceName::new("eth0").unwrap(),
+        };
+        let link = Link {
+            name: InterfaceName::new("eth1").unwrap(),
+            index: 7,
+            mac: Mac([3; 6]),
+            up: true,
+        };
+        let v4 = |text: &str| DualStack::only(Family::V4, text.parse().unwrap());
+        let attachment = Attachment {
+            key,
+            pod: PodKey::new("default", "web").unwrap(),
+            uid: None,
+            netns: "/run/netns/x".into(),
+            addresses: v4("10.0.1.5"),
+            eni: EniId::new("eni-1").unwrap(),
+            host_link: InterfaceName::new("cali0").unwrap(),
+            joint: Joint::Ipvlan(link.clone()),
+            mtu: 1500,
+            created: Timestamp::EPOCH,
+            superseded: false,
+            sticky: false,
+            member: None,
+            further: Vec::new(),
+        };
+        let result = of(&Attached {
+            net: PodPlan::Ipvlan(netplan::ipvlan_pod(&attachment, None, &link)),
+            attachment,
+            subnet: DualStack::only(Family::V4, "10.0.1.0/24".parse().unwrap()),
+            gateway: v4("10.0.1.253"),
+            sysctls: Vec::new(),
+        });
+        let [device] = &result.interfaces[..] else {
+            panic!("nothing on the node: {:?}", result.interfaces);
+        };
+        assert_eq!((device.name.as_str(), device.mac), ("eth0", link.mac));
+        assert_eq!(device.sandbox.as_deref(), Some("/run/netns/x"));
+        let [ip] = &result.ips[..] else {
+            panic!("one address: {:?}", result.ips);
+        };
+        assert_eq!(ip.address, "10.0.1.5/24".parse().unwrap());
+        assert_eq!(
+            (ip.gateway, ip.interface),
+            (Some("10.0.1.253".parse().unwrap()), 0)
+        );
     }
 }

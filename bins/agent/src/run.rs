@@ -104,6 +104,7 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     let begun = begin(&runtime, (&arguments.config, &arguments.state), &outside)?;
     let primary = begun.config.primary_mac;
     let (trunk_ring, bell) = Bell::new();
+    let asked = begun.links.asked.clone();
     let around = Around {
         runtime: &runtime,
         asker,
@@ -129,7 +130,14 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<()> {
     health.stands(Part::Socket);
     match arguments.cni_conf_dir {
         Some(target) => {
-            runtime.spawn(cniconf::keep(beside.to_owned(), target, health, notices));
+            let keeper = cniconf::Keeper {
+                source: beside.to_owned(),
+                target,
+                asked,
+                health,
+                notices,
+            };
+            runtime.spawn(keeper.run());
         }
         None => health.stands(Part::Chain),
     }
@@ -191,12 +199,12 @@ type KernelThreads = (
 );
 
 fn all_kernel_threads(
-    trunk: &Arc<datapath::Trunk>,
+    programs: &Arc<kernel::Programs>,
     outbox: &mpsc::SyncSender<driver::Message>,
 ) -> anyhow::Result<KernelThreads> {
     let (released, flows) = mpsc::sync_channel(kernel::QUEUE_MAX);
     spawn("flows", move || kernel::forget_flows(&flows))?;
-    let threads = |name, count| kernel_threads(name, count, trunk, outbox, &released);
+    let threads = |name, count| kernel_threads(name, count, programs, outbox, &released);
     let set_up = threads("set-up", 1)?;
     let take_down = threads("take-down", kernel::TAKE_DOWN_THREADS)?;
     Ok((set_up, take_down))
@@ -228,15 +236,16 @@ fn start_driver(
         own,
         known,
         config,
+        links,
     } = begun;
     let node = arguments.node_name.clone();
     let client = facts::client(settings.as_ref(), &known.region, &around.asker.metadata)?;
     let (outbox, inbox) = mpsc::sync_channel(driver::QUEUE_MAX);
-    let frames = Arc::new(datapath::Trunk::default());
-    let (set_up, take_down) = all_kernel_threads(&frames, &outbox)?;
-    let (kept, told) = (Arc::clone(&frames), around.asker.notices.clone());
+    let programs = Arc::new(kernel::Programs::default());
+    let (set_up, take_down) = all_kernel_threads(&programs, &outbox)?;
+    let (kept, told) = (Arc::clone(&programs), around.asker.notices.clone());
     let bell = around.bell;
-    spawn("trunk", move || filters::keep(&kept, &told, bell))?;
+    spawn("filters", move || filters::keep(&kept, &told, bell))?;
     let handle = around.runtime.handle().clone();
     let pods = Arc::new(Pods::new(
         around.asker.kube.clone(),
@@ -266,7 +275,12 @@ fn start_driver(
         metrics: Arc::clone(&around.metrics),
     });
     let since = started / 1_000_000_000;
-    let card = Card::new(node, since, config.clone(), known, around.privileges);
+    let card = Card::new(
+        (node, since),
+        config.clone(),
+        known,
+        (around.privileges, links.lack),
+    );
     let machine = Node::new(config, ledger, occupied, started);
     let (notices, health) = (around.asker.notices, around.health);
     let driver = Driver {
@@ -286,7 +300,7 @@ fn start_driver(
         card,
         pods: Arc::clone(&pods),
         trunk,
-        frames,
+        programs,
     };
     spawn("driver", move || driver.run())?;
     Ok((outbox, pods))
@@ -359,7 +373,7 @@ fn async_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 fn kernel_threads(
     name: &str,
     count: usize,
-    trunk: &Arc<datapath::Trunk>,
+    programs: &Arc<kernel::Programs>,
     done: &mpsc::SyncSender<driver::Message>,
     released: &mpsc::SyncSender<std::net::IpAddr>,
 ) -> anyhow::Result<mpsc::SyncSender<kernel::Work>> {
@@ -368,8 +382,8 @@ fn kernel_threads(
     for _ in 0..count {
         let netlink = datapath::Netlink::open().context("opening netlink on the node")?;
         let (work, done, released) = (Arc::clone(&work), done.clone(), released.clone());
-        let trunk = Arc::clone(trunk);
-        let run = move || kernel::run(netlink, &trunk, &work, &done, &released);
+        let programs = Arc::clone(programs);
+        let run = move || kernel::run(netlink, &programs, &work, &done, &released);
         spawn(name, run)?;
     }
     Ok(sender)

@@ -30,11 +30,13 @@ pub(crate) use disk::{Directory, Disk};
 
 /// The newest format this release knows, and the one it writes as long as an older release could read all
 /// rows: one of before pods had several interfaces would forget all but the first.
-const FORMAT: u64 = FORMAT_OF_WHOLE_ENIS;
+const FORMAT: u64 = FORMAT_OF_IPVLAN;
 const FORMAT_OF_ONE_INTERFACE: u64 = 1;
 const FORMAT_OF_SEVERAL_INTERFACES: u64 = 2;
 /// An older release looks for a VLAN in the row of a pod with an ENI of its own.
 const FORMAT_OF_WHOLE_ENIS: u64 = 3;
+/// An older release would take the pod for one on a veth pair, and its end for long gone.
+const FORMAT_OF_IPVLAN: u64 = 4;
 
 /// Pages kept in memory. A node's ledger of 300 rows of 300 bytes is 90 KiB.
 const CACHE_BYTES: usize = 512 * 1024;
@@ -356,6 +358,7 @@ fn commit(
 /// The format that rows of these changes need.
 fn format_of(changes: &[Change]) -> u64 {
     let needed = changes.iter().map(|change| match change {
+        Change::Put(Entry::Attachment(it)) if !it.joint.is_veth() => FORMAT_OF_IPVLAN,
         Change::Put(Entry::Attachment(it)) if it.is_whole() => FORMAT_OF_WHOLE_ENIS,
         Change::Put(Entry::Attachment(it)) if !it.further.is_empty() => {
             FORMAT_OF_SEVERAL_INTERFACES

@@ -133,6 +133,8 @@ pub(crate) struct Explanation {
     pub(crate) eni: Option<String>,
     /// In words, of a pod that has several.
     pub(crate) interfaces: Vec<String>,
+    /// How it is joined to the node, if not by a veth pair.
+    pub(crate) link: Option<String>,
     pub(crate) since: Option<u64>,
     pub(crate) tried: Vec<Happening>,
     pub(crate) missing: Option<String>,

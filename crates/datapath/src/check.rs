@@ -357,6 +357,7 @@ mod tests {
             }],
             tags: None,
             rules: Vec::new(),
+            ipvlan: None,
             link,
         }
     }

@@ -84,6 +84,7 @@ mod tests {
             routes,
             tags: None,
             rules: Vec::new(),
+            ipvlan: None,
         }
     }
 

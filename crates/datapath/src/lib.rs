@@ -45,8 +45,8 @@ pub use device::bring_devices_home;
 pub use eni::{apply_eni, remove_eni};
 pub use error::{Error, Failures, Result};
 pub use ipvlan::{
-    HostStack, apply_ipvlan_eni, apply_ipvlan_pod, check_ipvlan_pod, remove_ipvlan_eni,
-    remove_ipvlan_pod,
+    HostStack, apply_ipvlan_eni, apply_ipvlan_pod, check_ipvlan_pod, ipvlan_devices_of_pods,
+    probe_ipvlan, remove_ipvlan_eni, remove_ipvlan_pod,
 };
 pub use leftover::{Leftover, leftovers, remove_leftover};
 pub use masquerade::keep_masquerade;

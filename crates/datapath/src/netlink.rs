@@ -44,7 +44,8 @@ impl Netlink {
         })
     }
 
-    /// The Ethernet links of the namespace, by name.
+    /// The Ethernet links of the namespace, by name. Those on ipvlan are not among them: each has the MAC of
+    /// the link it is a slave of, which would not be found by it any more.
     ///
     /// # Errors
     /// When the list cannot be read.

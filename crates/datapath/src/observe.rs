@@ -87,9 +87,11 @@ pub fn observe(netlink: &mut Netlink) -> Result<Observed> {
     Ok(observed)
 }
 
-/// The Ethernet links, by name.
+/// The Ethernet links but those on ipvlan, by name.
 pub(crate) fn links(netlink: &mut Netlink) -> Result<Vec<ObservedLink>> {
-    Ok(ethernet(link_details(netlink)?))
+    let mut details = link_details(netlink)?;
+    details.retain(|detail| !detail.ipvlan);
+    Ok(ethernet(details))
 }
 
 pub(crate) fn link_details(netlink: &mut Netlink) -> Result<Vec<LinkDetail>> {

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     intent::{CreateEni, Intent, IntentCall},
     row::{
-        AddressEntry, AddressState, Attachment, EniEntry, EniStage, Entry, EntryKey, Further, Lent,
-        Member, Reach, Reservation, Wire,
+        AddressEntry, AddressState, Attachment, EniEntry, EniStage, Entry, EntryKey, Further,
+        Joint, Lent, Member, Reach, Reservation, Wire,
     },
 };
 

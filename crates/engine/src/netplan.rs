@@ -25,7 +25,7 @@ use model::{
 use sha1::{Digest, Sha1};
 
 pub use self::{
-    ipvlan::{ipvlan_eni, ipvlan_pod, ipvlan_sysctls, slave_name},
+    ipvlan::{SLAVE_PREFIX, ipvlan_eni, ipvlan_pod, ipvlan_sysctls, slave_name},
     own::{HOST_PEER, service_path},
     trunk::{LocalTraffic, trunk_net},
 };
@@ -172,6 +172,7 @@ pub fn eni_net(eni: &EniEntry, link: &Link, mtu: u32) -> EniNet {
         routes: routes.collect(),
         tags: None,
         rules: Vec::new(),
+        ipvlan: None,
     }
 }
 
@@ -238,7 +239,7 @@ pub fn sysctls(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Further, Member, Reach};
+    use crate::ledger::{Further, Joint, Member, Reach};
     use model::{ContainerId, DualStack, EniId, Timestamp};
 
     pub(super) fn attachment(container: &str) -> Attachment {
@@ -258,6 +259,7 @@ mod tests {
                 v6: Some("2408::5".parse().unwrap()),
             },
             eni: EniId::new("eni-1").unwrap(),
+            joint: Joint::Veth,
             mtu: 1500,
             created: Timestamp::EPOCH,
             superseded: false,

@@ -21,7 +21,7 @@ use engine::{
     node::{PodState, PrefixPolicy},
 };
 use proptest::prelude::*;
-use world::{FIRST_TRUNK, Step, World};
+use world::{FIRST_TRUNK, Step, World, joint::ipvlan_pods};
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
@@ -47,6 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (FIRST_TRUNK..28u8).prop_map(Step::Unbind),
         1 => (FIRST_TRUNK..28u8).prop_map(Step::Vanish),
         1 => (FIRST_TRUNK..28u8).prop_map(Step::Recreate),
+        1 => Just(Step::Switch),
     ]
 }
 
@@ -60,8 +61,11 @@ proptest! {
         blocks in prop::option::of(0..4u32),
         // One in two has a trunk.
         trunk in prop::bool::ANY,
+        // One in two has pods on ipvlan.
+        ipvlan in prop::option::of(prop::bool::ANY),
     ) {
         let mut world = World::with(|config| {
+            config.policy.ipvlan = ipvlan.map(ipvlan_pods);
             config.limits.trunk = trunk;
             config.policy.trunk = Some(LocalTraffic::Strict);
             config.policy.prefixes = blocks.map(|blocks| PrefixPolicy { least: blocks / 2 });

@@ -9,7 +9,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{Family, InterfaceName, Mac};
+use crate::{
+    Family, InterfaceName, Mac,
+    ipvlan::{IpvlanEni, IpvlanPod},
+};
 
 /// Rules that keep on the node what a trunk pod sends to itself, which kube-proxy does with a pod that is
 /// the answer to its own question.
@@ -222,6 +225,50 @@ impl PodNet {
     }
 }
 
+/// What one attachment needs in the kernel, by how its pod is joined to the node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodPlan {
+    /// By veth pairs.
+    Veth(PodNet),
+    /// By an ipvlan device of its ENI.
+    Ipvlan(IpvlanPod),
+}
+
+impl PodPlan {
+    /// In the pod: its addresses.
+    pub fn addresses(&self) -> &[LinkAddress] {
+        match self {
+            Self::Veth(net) => &net.pod_addresses,
+            Self::Ipvlan(pod) => &pod.addresses,
+        }
+    }
+
+    /// On the node: routes.
+    pub fn host_routes(&self) -> &[Route] {
+        match self {
+            Self::Veth(net) => &net.host_routes,
+            Self::Ipvlan(pod) => &pod.host_routes,
+        }
+    }
+
+    /// On the node: rules.
+    pub fn host_rules(&self) -> &[Rule] {
+        match self {
+            Self::Veth(net) => &net.host_rules,
+            Self::Ipvlan(_) => &[],
+        }
+    }
+
+    /// Devices of the node that are in the pod while it lives.
+    pub fn devices(&self) -> &[Device] {
+        match self {
+            Self::Veth(net) => &net.devices,
+            Self::Ipvlan(_) => &[],
+        }
+    }
+}
+
 /// Everything one ENI needs on the node before a pod can use an address of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EniNet {
@@ -242,6 +289,9 @@ pub struct EniNet {
     /// follow a configuration that changed while the pods stand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+    /// What pods on ipvlan devices of it need beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipvlan: Option<IpvlanEni>,
 }
 
 /// How answers of pods find back the way the question came. A connection that came in by `uplink` was

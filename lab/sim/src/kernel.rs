@@ -198,6 +198,7 @@ impl Kernel {
         KernelView {
             links: links.chain(self.veths.iter().map(veth)).collect(),
             routed: self.occupied(),
+            slaves: BTreeMap::new(),
             routes: Vec::new(),
             rules: self.rules.iter().cloned().collect(),
         }

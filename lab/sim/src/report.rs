@@ -37,7 +37,7 @@ const INPUTS: [&str; 22] = [
     "Tick",
 ];
 /// Every action of the node machine, by name.
-const ACTIONS: [&str; 26] = [
+const ACTIONS: [&str; 27] = [
     "ObserveKernel",
     "ListPods",
     "RemoveLeftovers",

@@ -138,7 +138,15 @@ impl Watch {
         let settings = Settings::load(&self.path, overlay.as_ref())?;
         self.pods.set_sticky_kinds(&settings.sticky_kinds);
         self.compare_fixed(&settings, running.fixed.as_ref(), restart);
-        let config = config(&settings, &running.known);
+        let mut config = config(&settings, &running.known);
+        config
+            .policy
+            .ipvlan
+            .clone_from(&running.config.policy.ipvlan);
+        let ipvlan = config.policy.ipvlan.as_ref().is_some_and(|it| it.new_pods);
+        if ipvlan && config.policy.services.is_empty() {
+            return Err(SettingsError::ServicesGone);
+        }
         if running.config != config {
             tell_forbidden_trunk(&settings, &self.notices);
         }
@@ -188,7 +196,7 @@ mod tests {
 
     use axum::{Router, extract::Request};
     use cloud::Metadata;
-    use engine::node::PodBlock;
+    use engine::node::{IpvlanPolicy, PodBlock};
     use model::EniId;
     use serde_json::json;
     use tokio::net::TcpListener;
@@ -294,6 +302,27 @@ mod tests {
         };
         let text = |block: Option<PodBlock>| block.unwrap().cidr.to_string();
         (text(config.policy.block), text(known.block))
+    }
+
+    #[tokio::test]
+    async fn services_are_not_taken_from_pods_on_ipvlan_and_the_choice_outlives_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("eni_conf");
+        let (driver, _messages) = mpsc::sync_channel(8);
+        let watch = watch("http://127.0.0.1:1", file.clone(), driver).await;
+        // It names no Services.
+        let mut running = running(&file, "172.16.1.0/24");
+        for new_pods in [true, false] {
+            let chosen = IpvlanPolicy {
+                new_pods,
+                by_host: Vec::new(),
+            };
+            running.config.policy.ipvlan = Some(chosen.clone());
+            let refused = watch.apply(&mut running, &mut None).err();
+            let text = refused.map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(text.contains("service_cidr is gone"), new_pods, "{text}");
+            assert_eq!(running.config.policy.ipvlan, Some(chosen));
+        }
     }
 
     #[tokio::test]

@@ -7,13 +7,13 @@ use std::{fs, path::Path};
 
 use engine::{
     ledger::{
-        AddressEntry, AddressState, EniEntry, EniStage, Further, Intent, IntentCall, Lent, Member,
-        Reach,
+        AddressEntry, AddressState, EniEntry, EniStage, Further, Intent, IntentCall, Joint, Lent,
+        Member, Reach,
     },
     netplan::LocalTraffic,
 };
 use faults::{Dice, FaultyDisk, Trouble};
-use model::{ClientToken, DualStack, EniId, InterfaceName, Mac, VSwitchId};
+use model::{ClientToken, DualStack, EniId, InterfaceName, Mac, VSwitchId, net::Link};
 
 use super::*;
 
@@ -288,14 +288,28 @@ fn the_format_rises_with_the_first_row_that_an_older_release_misreads() {
         let read = store.file.as_ref().unwrap().begin_read().unwrap();
         fact(&read, FORMAT_ROW).unwrap()
     };
-    for (row, wanted) in [(&one, 1_u64), (&several, 2), (&one, 2), (&whole, 3)] {
+    let mut ipvlan = one.clone();
+    ipvlan.joint = Joint::Ipvlan(Link {
+        name: InterfaceName::new("eth1").unwrap(),
+        index: 7,
+        mac: Mac([4; 6]),
+        up: true,
+    });
+    for (row, wanted) in [
+        (&one, 1_u64),
+        (&several, 2),
+        (&one, 2),
+        (&whole, 3),
+        (&ipvlan, 4),
+        (&whole, 4),
+    ] {
         let change = Change::Put(Entry::Attachment(row.clone()));
         store.write(&[change], &ledger).unwrap();
         assert_eq!(format(&store), Some(wanted.to_be_bytes().to_vec()));
     }
     drop(store);
     let (store, contents, _) = open(directory.path()).unwrap();
-    assert_eq!(store.format, 3);
+    assert_eq!(store.format, 4);
     let found = contents.ledger.attachment(&whole.key);
     assert_eq!(found, Some(&whole));
 }

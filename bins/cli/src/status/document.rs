@@ -38,6 +38,9 @@ pub(crate) struct Agent {
     pub(crate) config_error: Option<String>,
     pub(crate) ignored_keys: Vec<Value>,
     pub(crate) missing_permissions: Vec<String>,
+    /// How new pods are joined to the node, and why not as it is asked for.
+    pub(crate) pod_links: Option<String>,
+    pub(crate) pod_links_lack: Option<String>,
     pub(crate) exhausted: Option<Exhausted>,
     pub(crate) last_cloud_error: Option<CloudTrouble>,
 }
@@ -120,6 +123,7 @@ impl Status {
             }
         }
         wrong.extend(agent.missing_permissions.iter().cloned());
+        wrong.extend(agent.pod_links_lack.clone());
         if let Some(exhausted) = &agent.exhausted {
             let again = match exhausted.until {
                 Some(until) => format!("tried again in {}s", until.saturating_sub(now)),
@@ -165,6 +169,7 @@ mod tests {
         let document = json!({ "waiting": 2, "waiting_for": "no address", "agent": {
             "ready": false, "not_ready": "no eni_conf", "config_error": "no eni_conf",
             "missing_permissions": ["may not list pods"],
+            "pod_links": "veth", "pod_links_lack": "new pods get veth links: no ipvlan",
             "exhausted": { "reason": "vsw-1 is full", "until": 1030 },
             "last_cloud_error": { "at": 10, "action": "CreateNetworkInterface", "text": "no" } } });
         let wrong = Status::read(&document).unwrap().wrong(1000);
@@ -173,6 +178,7 @@ mod tests {
             [
                 "no eni_conf",
                 "may not list pods",
+                "new pods get veth links: no ipvlan",
                 "vsw-1 is full (tried again in 30s)",
                 "2 pods waiting: no address"
             ]

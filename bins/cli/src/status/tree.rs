@@ -81,6 +81,10 @@ fn pool(status: &Status) -> String {
             age(pool.cooldown_seconds)
         ));
     }
+    // Veth pairs are what pods of every release have.
+    if let Some(links) = status.agent.pod_links.as_deref().filter(|it| *it != "veth") {
+        text.push_str(&format!(" · new pods on {}", foreign(links)));
+    }
     if status.open_calls > 0 {
         let calls = count(status.open_calls as usize, "cloud call");
         text.push_str(&format!(" · {calls} open"));
@@ -139,14 +143,14 @@ mod tests {
             "agent": { "version": "0.1.0", "node": "node-1", "started": 1000, "ready": true,
                 "instance": { "id": "i-1", "type": "ecs.g7.xlarge", "zone": "cn-hangzhou-i", "vpc": "vpc-1" },
                 "pool": { "min": 1, "max": 5, "enis_max": 3, "addresses_per_eni": 10, "cooldown_seconds": 60 },
-                "vswitches": ["vsw-1"], "ignored_keys": ["enable_erdma"] } });
+                "vswitches": ["vsw-1"], "ignored_keys": ["enable_erdma"], "pod_links": "ipvlan" } });
         let status = Status::read(&document).unwrap();
         let shown = tree(&status, 1042, Paint::none());
         assert_eq!(
             shown,
             "node-1 · agent 0.1.0 ready, up 42s\n\
              i-1 · ecs.g7.xlarge · cn-hangzhou-i · vpc-1 · vSwitches vsw-1\n\
-             pool 1 idle, 1 assigned, 0 resting, 0 waiting · keeps 1 to 5 idle · at most 3 ENIs of 10 addresses · rest 60s · 1 cloud call open\n\
+             pool 1 idle, 1 assigned, 0 resting, 0 waiting · keeps 1 to 5 idle · at most 3 ENIs of 10 addresses · rest 60s · new pods on ipvlan · 1 cloud call open\n\
              eni_conf: enable_erdma has no effect in this release\n\
              \x20 eth1 eni-1 Ready 00:16:3e:00:00:01 vsw-1 trunk\n\
              \x20   10.1.0.10  idle\n\

@@ -4,6 +4,7 @@
 //! pods send to the node or to a Service is led there by an eBPF program at the ENI's link
 //! (`bpf/ipvlan.bpf.c`). Never knows what a Service is.
 
+mod probe;
 mod program;
 mod slave;
 
@@ -17,6 +18,8 @@ use model::{
     InterfaceName,
     ipvlan::{IpvlanEni, IpvlanPod},
 };
+
+pub use self::{probe::probe_ipvlan, slave::ipvlan_devices_of_pods};
 
 use self::program::{Program, TO_HOST};
 use crate::{
@@ -46,8 +49,14 @@ pub struct HostStack {
 
 struct Loaded {
     program: Program,
-    /// Where the filter hangs, by the index of the ENI's link.
-    places: BTreeMap<u32, Place>,
+    /// The ENIs it serves, by the index of each one's link.
+    enis: BTreeMap<u32, IpvlanEni>,
+}
+
+/// Where the filter of the ENI hangs whose link has this index.
+fn place(link: &InterfaceName, index: u32) -> Place {
+    let link = link.clone();
+    Place { link, index }
 }
 
 impl std::fmt::Debug for HostStack {
@@ -69,41 +78,46 @@ impl HostStack {
             Some(loaded) => loaded,
             none => none.insert(Loaded {
                 program: Program::load()?,
-                places: BTreeMap::new(),
+                enis: BTreeMap::new(),
             }),
         };
         // Networks before the filter, so that a new process's never lacks one.
         loaded.program.lead(eni, &plan.to_host, slave)?;
-        let place = Place {
-            link: plan.link.clone(),
-            index: eni,
-        };
+        let place = place(&plan.link, eni);
         place.put(host, TO_HOST, loaded.program.running()?.0)?;
-        loaded.places.insert(eni, place);
+        loaded.enis.insert(eni, plan.clone());
         Ok(())
     }
 
     fn leave(&self, host: &mut Netlink, link: &InterfaceName, eni: u32) -> Result<()> {
         if let Some(loaded) = &mut *self.lock() {
             loaded.program.lead(eni, &[], 0)?;
-            loaded.places.remove(&eni);
+            loaded.enis.remove(&eni);
         }
-        let link = link.clone();
-        Place { link, index: eni }.clear(host, TO_HOST)
+        place(link, eni).clear(host, TO_HOST)
     }
 
-    /// Puts back filters that somebody took from their links; safe to repeat. Returns what was missing.
+    /// Puts back filters that somebody took from their links, and the node's slaves, whose routes to pods come
+    /// back with each pod's check; safe to repeat. Returns what was missing.
     ///
     /// # Errors
     /// The first step that failed. A link that is gone is none: it comes back with a plan.
     pub fn keep(&self, host: &mut Netlink) -> Result<Vec<String>> {
         let mut lacked = Vec::new();
         let mut guard = self.lock();
-        let Some(Loaded { program, places }) = &mut *guard else {
+        let Some(Loaded { program, enis }) = &mut *guard else {
             return Ok(lacked);
         };
-        let (fd, id) = program.running()?;
-        for place in places.values() {
+        for (eni, plan) in enis {
+            let stands = host.link(&plan.slave)?;
+            if !stands.is_some_and(|link| link.ipvlan && link.peer == Some(*eni)) {
+                match slave::ensure_on_node(host, plan, *eni) {
+                    Err(error) if error.os_error() == Some(ENODEV) => continue,
+                    made => program.lead(*eni, &plan.to_host, made?)?,
+                }
+                lacked.push(Object::Slave(&plan.slave, &plan.link).to_string());
+            }
+            let (place, (fd, id)) = (place(&plan.link, *eni), program.running()?);
             if place.has(host, TO_HOST, id)? {
                 continue;
             }
@@ -111,7 +125,7 @@ impl HostStack {
                 Err(error) if error.os_error() == Some(ENODEV) => continue,
                 put => put?,
             }
-            lacked.push(Object::Filter(&place.link, TO_HOST.program).to_string());
+            lacked.push(Object::Filter(&plan.link, TO_HOST.program).to_string());
         }
         Ok(lacked)
     }

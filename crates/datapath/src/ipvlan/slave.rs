@@ -4,6 +4,7 @@
 //! Knows no routes and no eBPF.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     os::fd::{AsRawFd, BorrowedFd},
 };
@@ -180,12 +181,7 @@ pub(super) fn set_up(plan: &IpvlanPod, index: u32) -> RouteNetlinkMessage {
 
 /// The slaves of the link with index `parent` that are called as in `plan`, in whatever pod.
 pub(super) fn in_all_pods(host: &mut Netlink, plan: &IpvlanPod, parent: u32) -> Result<Vec<Found>> {
-    let ask = RouteNetlinkMessage::GetNsId(NsidMessage::default());
-    let numbers: Vec<i32> = host
-        .list("ids of network namespaces", &ask)?
-        .iter()
-        .filter_map(decode::namespace_id)
-        .collect();
+    let numbers = namespaces(host)?;
     let object = Object::Slave(&plan.device, &plan.link);
     let requests: Vec<_> = numbers
         .iter()
@@ -219,28 +215,69 @@ pub(super) fn in_all_pods(host: &mut Netlink, plan: &IpvlanPod, parent: u32) -> 
     Ok(found)
 }
 
-/// Whether a slave in some pod holds an address of the plan.
-pub(super) fn holds(host: &mut Netlink, found: &Found, plan: &IpvlanPod) -> Result<bool> {
-    let wanted = |ip: &IpAddr| plan.addresses.iter().any(|it| it.address.addr() == *ip);
+/// The ipvlan devices in all pods: what is written on each, and its addresses.
+///
+/// # Errors
+/// When a list cannot be read.
+pub fn ipvlan_devices_of_pods(host: &mut Netlink) -> Result<BTreeMap<String, BTreeSet<IpAddr>>> {
+    let mut found = BTreeMap::new();
+    for number in namespaces(host)? {
+        // A namespace may go away while it is read.
+        let gone = |error: &Error| error.os_error() == Some(EINVAL);
+        let mut ask = LinkMessage::default();
+        ask.attributes = vec![LinkAttribute::IfNetnsId(number)];
+        let list = match host.list("links of a pod", &RouteNetlinkMessage::GetLink(ask)) {
+            Err(error) if gone(&error) => continue,
+            list => list?,
+        };
+        let links = list.iter().filter_map(decode::link_detail);
+        for link in links.filter(|link| link.ipvlan) {
+            let held = match addresses_in(host, number, link.index) {
+                Err(error) if gone(&error) => continue,
+                held => held?,
+            };
+            if let Some(owner) = link.alias {
+                found.insert(owner, held);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The numbers under which the node's namespace knows others.
+fn namespaces(host: &mut Netlink) -> Result<Vec<i32>> {
+    let ask = RouteNetlinkMessage::GetNsId(NsidMessage::default());
+    let list = host.list("ids of network namespaces", &ask)?;
+    Ok(list.iter().filter_map(decode::namespace_id).collect())
+}
+
+/// The addresses of the device with `index` in another namespace.
+fn addresses_in(host: &mut Netlink, namespace: i32, index: u32) -> Result<BTreeSet<IpAddr>> {
     let mut ask = AddressMessage::default();
-    let namespace = found.namespace.to_ne_bytes().to_vec();
     ask.attributes = vec![AddressAttribute::Other(DefaultNla::new(
         ADDRESS_TARGET_NAMESPACE,
-        namespace,
+        namespace.to_ne_bytes().to_vec(),
     ))];
-    let list = host.list(
-        "addresses of another pod",
-        &RouteNetlinkMessage::GetAddress(ask),
-    )?;
-    Ok(list.iter().any(|message| match message {
-        RouteNetlinkMessage::NewAddress(message) if message.header.index == found.index => {
-            message.attributes.iter().any(|attribute| match attribute {
-                AddressAttribute::Local(ip) | AddressAttribute::Address(ip) => wanted(ip),
-                _ => false,
-            })
+    let ask = RouteNetlinkMessage::GetAddress(ask);
+    let list = host.list("addresses of another pod", &ask)?;
+    let own = list.into_iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewAddress(message) if message.header.index == index => {
+            Some(message.attributes)
         }
-        _ => false,
-    }))
+        _ => None,
+    });
+    let of = own.flatten().filter_map(|attribute| match attribute {
+        AddressAttribute::Local(ip) | AddressAttribute::Address(ip) => Some(ip),
+        _ => None,
+    });
+    Ok(of.collect())
+}
+
+/// Whether a slave in some pod holds an address of the plan.
+pub(super) fn holds(host: &mut Netlink, found: &Found, plan: &IpvlanPod) -> Result<bool> {
+    let held = addresses_in(host, found.namespace, found.index)?;
+    let mut wanted = plan.addresses.iter();
+    Ok(wanted.any(|it| held.contains(&it.address.addr())))
 }
 
 /// Deletes a slave wherever it is. One that went away with its pod is fine.

@@ -35,6 +35,7 @@ pub(crate) fn plan(index: u32) -> EniNet {
         ],
         tags: None,
         rules: Vec::new(),
+        ipvlan: None,
         link,
     }
 }

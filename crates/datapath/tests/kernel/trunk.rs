@@ -51,6 +51,7 @@ pub(crate) fn trunk(node: &Node, link: &str, index: u32, tags: Vec<Tag>) -> EniN
             .collect(),
         tags: Some(tags),
         rules: Vec::new(),
+        ipvlan: None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use model::{
     AttachmentKey, DualStack, EniId, InterfaceName, Ipv4Prefix, Mac, PodKey, PodUid, Timestamp,
-    VSwitchId,
+    VSwitchId, net::Link,
 };
 use serde::{Deserialize, Serialize};
 
@@ -120,8 +120,11 @@ pub struct Attachment {
     pub addresses: DualStack<IpAddr>,
     /// The ENI its packets leave by: the trunk for a trunk pod, its own for a pod that has it whole.
     pub eni: EniId,
-    /// Name of the veth end on the node.
+    /// Name of the veth end on the node; of a pod that has none, the one it would have.
     pub host_link: InterfaceName,
+    /// How the pod is joined to the node. It stays so while the pod lives, whatever the configuration says later.
+    #[serde(default, skip_serializing_if = "Joint::is_veth")]
+    pub joint: Joint,
     /// MTU at the time.
     pub mtu: u32,
     /// When it was made.
@@ -141,6 +144,24 @@ pub struct Attachment {
     /// them stand or none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further: Vec<Further>,
+}
+
+/// How a pod is joined to the node. A row that does not say so is of a release that knew veth pairs only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Joint {
+    /// By veth pairs.
+    #[default]
+    Veth,
+    /// By an ipvlan device of the ENI whose link was this when the pod came.
+    Ipvlan(Link),
+}
+
+impl Joint {
+    /// Whether it is by veth pairs.
+    pub fn is_veth(&self) -> bool {
+        *self == Self::Veth
+    }
 }
 
 /// A further interface of a trunk pod, with an ENI of its own.

@@ -73,6 +73,7 @@ fn trunk_pod(container: &str, address: &str) -> Change {
         addresses: DualStack::only(Family::V4, address.parse().unwrap()),
         eni: EniId::new("eni-1").unwrap(),
         host_link: InterfaceName::new("cali0").unwrap(),
+        joint: Joint::Veth,
         mtu: 1500,
         created: Timestamp::EPOCH,
         superseded: false,
@@ -113,6 +114,28 @@ fn a_trunk_pods_address_is_no_pools_and_no_other_pods() {
         .apply(&address("eni-1", AddressState::Fresh))
         .unwrap();
     ledger.apply(&trunk_pod("a", "10.0.0.5")).unwrap_err();
+}
+
+#[test]
+fn a_row_that_does_not_say_how_its_pod_is_joined_is_of_a_veth_pair() {
+    let Change::Put(row) = trunk_pod("a", "10.0.0.5") else {
+        unreachable!("it is a put")
+    };
+    let text = serde_json::to_string(&row).unwrap();
+    assert!(!text.contains("joint"), "{text}");
+    assert_eq!(serde_json::from_str::<Entry>(&text).unwrap(), row);
+    let Entry::Attachment(mut attachment) = row else {
+        unreachable!("it is an attachment")
+    };
+    attachment.joint = Joint::Ipvlan(model::net::Link {
+        name: InterfaceName::new("eth1").unwrap(),
+        index: 7,
+        mac: Mac([2; 6]),
+        up: true,
+    });
+    let row = Entry::Attachment(attachment);
+    let text = serde_json::to_string(&row).unwrap();
+    assert_eq!(serde_json::from_str::<Entry>(&text).unwrap(), row);
 }
 
 #[test]

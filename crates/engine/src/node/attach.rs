@@ -4,7 +4,7 @@
 //! and rules are gone. What is being done about it right now is kept beside the ledger and forgotten
 //! by a crash: the runtime, which then never got an answer, sends DEL.
 
-use model::{AttachmentKey, DualStack, Family, KeyError, Timestamp, net::PodNet};
+use model::{AttachmentKey, DualStack, Family, KeyError, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     message::{Action, AddRequest, Attached, FailureKind, Notice, Reply, RequestNumber},
 };
 use crate::{
-    ledger::{AddressEntry, AddressState, Attachment, Change, Entry, Further},
+    ledger::{AddressEntry, AddressState, Attachment, Change, Entry, Further, Joint},
     netplan,
 };
 
@@ -177,8 +177,10 @@ impl Node {
     ) -> Result<Attachment, KeyError> {
         let host_link = netplan::host_link_name(&request.pod, &request.key.interface)?;
         let mut further = Vec::new();
+        let mut joint = Joint::Veth;
         let (addresses, eni, member) = match grant {
             Grant::Pool(free) => {
+                joint = self.joint(&free.eni);
                 let address = DualStack::only(Family::of(free.address), free.address);
                 (address, free.eni.clone(), None)
             }
@@ -205,6 +207,7 @@ impl Node {
             addresses,
             eni,
             host_link,
+            joint,
             mtu: request.mtu.unwrap_or(self.config.mtu),
             created: now,
             superseded: false,
@@ -227,7 +230,7 @@ impl Node {
     }
 
     fn apply(&mut self, request: RequestNumber, attachment: &Attachment, fresh: bool) {
-        let net = Box::new(self.pod_net(attachment));
+        let net = Box::new(self.pod_plan(attachment));
         let key = attachment.key.clone();
         let work = Work::Applying {
             request,
@@ -238,13 +241,6 @@ impl Node {
         };
         self.work.insert(key.clone(), work);
         self.out.emit(Action::ApplyPod(request, key, net));
-    }
-
-    pub(super) fn pod_net(&self, attachment: &Attachment) -> PodNet {
-        match self.is_own(&attachment.eni) {
-            true => netplan::routed_net(attachment),
-            false => netplan::pod_net(attachment, self.eni_link(&attachment.eni)),
-        }
     }
 
     pub(super) fn pod_applied(
@@ -316,12 +312,10 @@ impl Node {
             let (pod, addresses) = (attachment.pod.clone(), attachment.every_address().collect());
             self.notice(Notice::Allocated(pod, key.clone(), addresses));
         }
-        let by = Some(&attachment.eni).filter(|eni| !self.is_own(eni));
-        let link = by.and_then(|eni| self.eni_link(eni));
         let eni = self.ledger.eni(&attachment.eni);
         let attached = Attached {
-            net: self.pod_net(&attachment),
-            sysctls: netplan::sysctls(&attachment, link, self.links.get(&self.config.primary_mac)),
+            net: self.pod_plan(&attachment),
+            sysctls: self.sysctls(&attachment),
             subnet: eni.map(|eni| eni.subnet).unwrap_or_default(),
             gateway: eni.map(|eni| eni.gateway).unwrap_or_default(),
             attachment,

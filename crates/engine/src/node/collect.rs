@@ -15,17 +15,18 @@ use std::{
 use ipnet::IpNet;
 use model::{
     AttachmentKey, PodKey, PodUid, Timestamp,
-    net::{Link, Route, Rule},
+    net::{Link, PodPlan, Route, Rule},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     Node, Op,
+    joint::slave_is_gone,
     message::{Action, AddRequest, FailureKind, KernelView, Leftovers, Notice, OpNumber},
 };
 use crate::{
-    ledger::{Attachment, Change, Entry},
-    netplan,
+    ledger::{Attachment, Change, Entry, Joint},
+    netplan::{self, SLAVE_PREFIX},
     retry::Backoff,
 };
 
@@ -172,6 +173,9 @@ impl Node {
     /// that has is another sandbox's. One with a MAC that nobody knows may be the same link, renumbered
     /// by other software of the node.
     fn is_gone(&self, old: &Attachment, view: &KernelView) -> bool {
+        if !old.joint.is_veth() {
+            return slave_is_gone(old, view);
+        }
         let named = |link: &&Link| link.name == old.host_link;
         let Some(link) = view.links.iter().find(named) else {
             return true;
@@ -231,7 +235,11 @@ impl Node {
         }
         self.doubts.attachments.remove(&attachment.key);
         let (key, pod) = (attachment.key.clone(), attachment.pod.clone());
-        let why = format!("{why}, and its link {} is gone", attachment.host_link);
+        let link = match attachment.joint {
+            Joint::Veth => format!("link {}", attachment.host_link),
+            Joint::Ipvlan(_) => "ipvlan device".into(),
+        };
+        let why = format!("{why}, and its {link} is gone");
         self.notice(Notice::Collected(key.clone(), pod, why));
         self.remove(key, Vec::new(), 0);
     }
@@ -285,12 +293,15 @@ impl Node {
         let mut links = BTreeSet::new();
         for attachment in self.ledger.attachments() {
             let settled = attachment.created < sent && !self.work.contains_key(&attachment.key);
-            let net = self.pod_net(attachment);
-            if settled && stands(attachment, view) {
+            let plan = self.pod_plan(attachment);
+            owned.routes.extend(plan.host_routes().iter().cloned());
+            owned.rules.extend(plan.host_rules().iter().cloned());
+            if let PodPlan::Veth(net) = plan
+                && settled
+                && stands(attachment, view)
+            {
                 links.extend(net.pairs().map(|pair| pair.host.clone()));
             }
-            owned.routes.extend(net.host_routes);
-            owned.rules.extend(net.host_rules);
         }
         let held = |net: IpNet| {
             self.ledger.attachments().any(|it| {
@@ -316,10 +327,16 @@ impl Node {
             });
             planned && !owned.rules.contains(rule)
         };
-        let over_known =
-            |route: &&Route| links.contains(&route.link) && !owned.routes.contains(route);
+        // The node's slave outlives its pods. The route of one that lives and is not known stays.
+        let over_slave = |route: &&Route| {
+            let has = |own: &IpAddr| route.destination.contains(own);
+            let lives = held(route.destination) || view.slaves.values().flatten().any(has);
+            route.link.as_str().starts_with(SLAVE_PREFIX) && !lives
+        };
+        let over_known = |route: &&Route| links.contains(&route.link) || over_slave(route);
+        let unowned = view.routes.iter().filter(|it| !owned.routes.contains(it));
         Leftovers {
-            routes: view.routes.iter().filter(over_known).cloned().collect(),
+            routes: unowned.filter(over_known).cloned().collect(),
             rules: view
                 .rules
                 .iter()

@@ -95,7 +95,7 @@ impl Node {
         let Some(attachment) = self.ledger.attachment(&key) else {
             return;
         };
-        let net = Box::new(self.pod_net_in_every_mode(attachment));
+        let net = Box::new(self.removal_plan(attachment));
         self.work
             .insert(key.clone(), Work::Removing { deleters, failures });
         self.out.emit(Action::RemovePod(key, net));

@@ -5,7 +5,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use model::{EniId, FaultClass, Timestamp, net::Link};
+use model::{EniId, FaultClass, Timestamp, ipvlan::IpvlanEni, net::Link};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -46,6 +46,11 @@ pub(super) struct EniProgress {
     applying: bool,
     /// What it needs has changed since it was last set up.
     again: bool,
+    /// What it was last set up with for pods on ipvlan, and what the set-up under way brings.
+    #[serde(default)]
+    ipvlan: Option<IpvlanEni>,
+    #[serde(default)]
+    ipvlan_coming: Option<IpvlanEni>,
     /// When its addresses were last changed by us.
     pub(super) changed: Timestamp,
     /// No further addresses are asked for before.
@@ -118,10 +123,11 @@ impl Node {
         let enis: Vec<EniEntry> = self.ledger.enis().cloned().collect();
         let mut inspect = Vec::new();
         for eni in &enis {
+            let drifted = self.drifted(eni);
             let progress = self.progress(&eni.id);
             let due = progress.not_before <= now;
             let early = progress.busy || !due;
-            if due && progress.again && eni.stage == EniStage::Attached {
+            if due && (progress.again || drifted) && eni.stage == EniStage::Attached {
                 // Its pods do not wait for what the cloud is asked about it.
                 self.set_up(eni);
             }
@@ -200,7 +206,23 @@ impl Node {
         }
         (progress.applying, progress.again) = (true, false);
         let net = self.eni_net(eni, &link);
+        self.progress(&eni.id).ipvlan_coming.clone_from(&net.ipvlan);
         self.out.emit(Action::ApplyEni(eni.id.clone(), net));
+    }
+
+    /// Whether an ENI that serves was set up for other pods on ipvlan than it has now.
+    fn drifted(&self, eni: &EniEntry) -> bool {
+        let (progress, link) = (self.progress.get(&eni.id), self.links.get(&eni.mac));
+        let serves = progress.filter(|it| it.applied.is_some() && !it.applying);
+        serves
+            .zip(link)
+            .is_some_and(|(progress, link)| progress.ipvlan != self.ipvlan_eni(eni, link))
+    }
+
+    /// Whether the node has its slave on the ENI.
+    pub(super) fn has_slave(&self, id: &EniId) -> bool {
+        let progress = self.progress.get(id);
+        progress.is_some_and(|it| it.applied.is_some() && it.ipvlan.is_some())
     }
 
     /// Sets an ENI's link up anew though it is the one it was: what it needs has changed. It is used meanwhile.
@@ -219,6 +241,7 @@ impl Node {
         match result {
             Ok(()) => {
                 progress.applied = link.map(|link| Link { up: true, ..link });
+                progress.ipvlan = progress.ipvlan_coming.take();
                 progress.failures = 0;
                 self.notice(Notice::EniReady(id.clone()));
                 self.eni_healed(now, id);

@@ -47,6 +47,9 @@ pub struct Explanation {
     /// Its interfaces with what belongs to each, if it has several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<String>,
+    /// How it is joined to the node, if not by a veth pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
     /// Since when it is in this state, in seconds since the Unix epoch.
     pub since: Option<u64>,
     /// What was tried, oldest first.
@@ -66,6 +69,7 @@ impl Node {
             addresses: Vec::new(),
             eni: None,
             interfaces: Vec::new(),
+            link: None,
             since: None,
             tried: self.tried(pod),
             missing: None,
@@ -117,6 +121,7 @@ impl Node {
         if !attachment.further.is_empty() {
             told.interfaces = attachment.wires().map(interface).collect();
         }
+        told.link = (!attachment.joint.is_veth()).then(|| "ipvlan".into());
         told.missing = self.members.cut_off(&attachment.key).cloned();
         told.since = Some(seconds(attachment.created));
         match self.work.get(&attachment.key) {

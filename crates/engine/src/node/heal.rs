@@ -195,9 +195,13 @@ impl Node {
         standing
     }
 
-    /// Whether the attachment stands as its plan says and nothing is being done about it.
+    /// Whether the attachment stands as its plan says and nothing is being done about it. Of a pod on ipvlan
+    /// the node has but a route, which CHECK and the setting up of its ENI put back.
     fn at_rest(&self, it: &Attachment) -> bool {
-        !it.superseded && !self.work.contains_key(&it.key) && self.no_link(it).is_none()
+        it.joint.is_veth()
+            && !it.superseded
+            && !self.work.contains_key(&it.key)
+            && self.no_link(it).is_none()
     }
 
     /// The node's sysctls that pods at rest rely on. Where forwarding is off for the whole node, it can

@@ -314,14 +314,19 @@ impl Node {
         let mtu = self.config.mtu;
         let carried: Vec<_> = self.carried_by(&eni.id).collect();
         let tags = eni.trunk && (self.config.policy.trunk.is_some() || !carried.is_empty());
+        let ipvlan = self.ipvlan_eni(eni, link);
         if !tags {
-            return netplan::eni_net(eni, link, mtu);
+            return EniNet {
+                ipvlan,
+                ..netplan::eni_net(eni, link, mtu)
+            };
         }
         let nets: Vec<_> = carried.iter().map(|it| self.pod_net(it)).collect();
         let stays = |(it, _): &(&&Attachment, _)| !self.leaves(&it.key);
         let stay = carried.iter().zip(&nets).filter(stays);
         EniNet {
             rules: stay.flat_map(|(_, net)| net.host_rules.clone()).collect(),
+            ipvlan,
             ..netplan::trunk_net(eni, link, mtu, &nets)
         }
     }

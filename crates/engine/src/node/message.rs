@@ -12,7 +12,7 @@ use model::{
     AttachmentKey, ClientToken, DualStack, Eni, EniId, FaultClass, InstanceId, InstanceLimits,
     InterfaceName, Ipv4Prefix, Mac, PodKey, PodUid, SecurityGroupId, Timestamp, VSwitch, VSwitchId,
     ZoneId,
-    net::{EniNet, Link, PodNet, Route, Rule, Sysctl},
+    net::{EniNet, Link, PodPlan, Route, Rule, Sysctl},
     podeni::PodEni,
 };
 use serde::{Deserialize, Serialize};
@@ -120,6 +120,9 @@ pub struct KernelView {
     pub links: Vec<Link>,
     /// Addresses routed over pod links, whoever made the routes.
     pub routed: BTreeSet<IpAddr>,
+    /// The ipvlan devices that stand in pods: what is written on each, and the addresses it has.
+    #[serde(default)]
+    pub slaves: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Routes that carry our protocol id.
     pub routes: Vec<Route>,
     /// Rules that carry our protocol id.
@@ -277,11 +280,11 @@ pub enum Action {
     /// Set up an ENI's link.
     ApplyEni(EniId, EniNet),
     /// Set up a pod.
-    ApplyPod(RequestNumber, AttachmentKey, Box<PodNet>),
+    ApplyPod(RequestNumber, AttachmentKey, Box<PodPlan>),
     /// Compare a pod with its plan and repair it.
-    CheckPod(RequestNumber, AttachmentKey, Box<PodNet>),
+    CheckPod(RequestNumber, AttachmentKey, Box<PodPlan>),
     /// Take a pod's links, routes and rules away.
-    RemovePod(AttachmentKey, Box<PodNet>),
+    RemovePod(AttachmentKey, Box<PodPlan>),
     /// Look at the node's kernel.
     ObserveKernel(OpNumber),
     /// List the node's pods anew, and ask for each of these by name as well: an answer that leaves one
@@ -314,7 +317,7 @@ pub struct Attached {
     /// The attachment.
     pub attachment: Attachment,
     /// What is in the kernel for it.
-    pub net: PodNet,
+    pub net: PodPlan,
     /// The blocks of the vSwitch of [`Attachment::eni`], whose addresses those of an ordinary pod are.
     pub subnet: DualStack<IpNet>,
     /// Its gateways.

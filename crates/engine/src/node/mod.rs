@@ -18,6 +18,7 @@ mod heal;
 mod history;
 mod intent;
 mod inventory;
+mod joint;
 mod member;
 mod message;
 mod missing;
@@ -75,12 +76,13 @@ pub use self::{
     exhaustion::{Exhaustion, ExhaustionKind},
     explain::{Explanation, Happening, PodState},
     heal::{Finding, Lack, Lacks, Remedy, Standing},
+    joint::{IpvlanCase, ipvlan_policy},
     message::{
         Action, AddRequest, Attached, CloudAnswer, CloudCall, CloudFault, Config, Failure,
         FailureKind, Input, Interface, KernelView, Leftovers, Notice, OpNumber, Reply,
         RequestNumber,
     },
-    policy::{EniPolicy, Policy, PrefixPolicy, Reclaim, VSwitchPolicy},
+    policy::{EniPolicy, IpvlanPolicy, Policy, PrefixPolicy, Reclaim, VSwitchPolicy},
     trunk::{Trunk, TrunkLack},
     view::{EniView, View},
 };

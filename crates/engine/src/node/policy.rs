@@ -72,6 +72,16 @@ pub struct Reclaim {
     pub jitter_per_mille: u32,
 }
 
+/// How a node that can have pods on ipvlan devices has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpvlanPolicy {
+    /// Whether new pods of the pool are; otherwise only those that stand.
+    pub new_pods: bool,
+    /// What they reach by the node beside Services: its own addresses, and what is configured
+    /// (`host_stack_cidrs`).
+    pub by_host: Vec<IpNet>,
+}
+
 /// What an operator may choose about the pool beside its size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -101,9 +111,13 @@ pub struct Policy {
     pub calls_of: BTreeMap<Api, u32>,
     /// The node has a trunk ENI, and its trunk pods reach each other this way.
     pub trunk: Option<LocalTraffic>,
-    /// Addresses of Services, which a pod with a whole ENI reaches by the node.
+    /// Addresses of Services, which a pod with a whole ENI or on ipvlan reaches by the node.
     #[serde(default)]
     pub services: Vec<IpNet>,
+    /// Pods may be on ipvlan devices. Without it new pods have veth pairs, and those on ipvlan that stand keep
+    /// what they have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipvlan: Option<IpvlanPolicy>,
 }
 
 impl Default for Policy {
@@ -123,6 +137,7 @@ impl Default for Policy {
             calls_of: BTreeMap::new(),
             trunk: None,
             services: Vec::new(),
+            ipvlan: None,
         }
     }
 }

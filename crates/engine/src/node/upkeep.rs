@@ -36,7 +36,7 @@ impl Node {
         if let Some(message) = self.no_link(attachment) {
             return self.fail(request, FailureKind::TryLater, message);
         }
-        let net = Box::new(self.pod_net(attachment));
+        let net = Box::new(self.pod_plan(attachment));
         let work = Work::Checking {
             request,
             deleters: Vec::new(),

@@ -100,7 +100,8 @@ impl Node {
                 AddressState::Resting { .. } => "idle".into(),
                 AddressState::Releasing => "releasing".into(),
                 AddressState::Assigned { to } => match self.ledger.attachment(to) {
-                    Some(attachment) => attachment.pod.to_string(),
+                    Some(it) if it.joint.is_veth() => it.pod.to_string(),
+                    Some(it) => format!("{} (ipvlan)", it.pod),
                     None => to.to_string(),
                 },
             };

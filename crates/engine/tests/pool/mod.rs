@@ -5,6 +5,7 @@ mod block;
 mod collect;
 mod exhaustion;
 mod heal;
+mod ipvlan;
 mod member;
 mod own;
 mod prefix;

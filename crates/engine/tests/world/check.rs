@@ -87,7 +87,7 @@ impl World {
         let not_lost = |key: &&AttachmentKey| !self.lost.contains(*key);
         assert_eq!(
             attached,
-            self.kernel.links.keys().filter(not_lost).collect(),
+            self.kernel.pods().filter(not_lost).collect(),
             "the ledger agrees with the kernel"
         );
         assert_eq!(
@@ -99,7 +99,7 @@ impl World {
             let of = |rule: &Rule| rule.from.or(rule.to).map(|net| net.addr());
             for own in attachment
                 .every_address()
-                .filter(|_| !attachment.is_whole())
+                .filter(|_| !attachment.is_whole() && attachment.joint.is_veth())
             {
                 let ruled = self
                     .kernel
@@ -109,6 +109,7 @@ impl World {
                 assert!(ruled.count() >= 2, "rules of {own} are missing");
             }
         }
+        assert_eq!(self.kernel.stray(), BTreeSet::new(), "routes to nobody");
         let living: BTreeSet<IpAddr> = self.kernel.routed();
         for rule in &self.kernel.rules {
             let of = rule.from.or(rule.to).unwrap().addr();

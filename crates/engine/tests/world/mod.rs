@@ -3,6 +3,7 @@
 mod check;
 mod cloud;
 mod heal;
+pub(crate) mod joint;
 mod kernel;
 pub(crate) mod member;
 
@@ -64,6 +65,9 @@ pub(crate) enum Step {
     Bind(u8),
     /// The control plane takes it away.
     Unbind(u8),
+    /// The agent starts again, and the node has another way to join its pods: on ipvlan, on veth pairs where
+    /// it could do both, or on veth pairs alone.
+    Switch,
 }
 
 #[derive(Default)]
@@ -265,6 +269,7 @@ impl World {
                 }
             }
             Step::Unbind(pod) => self.write_record(pod, None),
+            Step::Switch => self.switch(),
         }
     }
 
@@ -299,7 +304,7 @@ impl World {
         if asked || self.given.remove(&key).is_none() {
             return false;
         }
-        self.kernel.links.remove(&key);
+        self.kernel.unlink(&key);
         self.pods.entry(pod).or_default().generation += 1;
         true
     }
@@ -404,13 +409,13 @@ impl World {
                 .push_back(Input::Links(self.cloud.links(self.now))),
             Action::ApplyEni(eni, net) => {
                 let refused = self.faults.filters && net.tags.is_some();
-                if let Some(tags) = net.tags {
+                if let Some(tags) = &net.tags {
                     self.tags = tags.iter().map(|tag| tag.vlan).collect();
                 }
                 let result = match refused {
                     true => Err("refused".into()),
                     false => {
-                        self.kernel.settle(&net.rules);
+                        self.kernel.apply_eni(&net);
                         self.harm.enis.remove(&eni);
                         Ok(())
                     }
@@ -459,6 +464,7 @@ impl World {
                 self.kernel
                     .rules
                     .retain(|rule| !leftovers.rules.contains(rule));
+                self.kernel.remove_routes(&leftovers.routes);
                 self.inbox.push_back(Input::LeftoversRemoved(op, Ok(())));
             }
             Action::Reply(number, reply) => self.replied(number, reply),
@@ -531,7 +537,7 @@ impl World {
                     state.exists = false;
                     self.api.remove(&pod_key(pod));
                     // The runtime destroys the namespace, and the link with it.
-                    self.kernel.links.remove(&key);
+                    self.kernel.unlink(&key);
                 }
             }
             (Asked::Check(_), Reply::Attached(_)) => self.harm.checked += 1,
@@ -683,7 +689,7 @@ impl World {
     /// Somebody deletes the link of a pod that lives.
     pub(crate) fn cut_link(&mut self, pod: u8) {
         let key = self.key(pod);
-        self.kernel.links.remove(&key);
+        self.kernel.unlink(&key);
     }
 
     /// Other software of the node gives a pod's link another MAC.

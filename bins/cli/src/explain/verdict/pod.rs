@@ -94,7 +94,10 @@ pub(super) fn has_address(facts: &Facts) -> Option<Finding> {
         Some(said) if said.state == PodState::Attached => {
             let eni = said.eni.as_deref().unwrap_or("an ENI of its node");
             let what = match said.interfaces.as_slice() {
-                [] => format!("{name} has {addresses}, on {eni}"),
+                [] => {
+                    let by = said.link.as_ref().map(|link| format!(" by {link}"));
+                    format!("{name} has {addresses}, on {eni}{}", by.unwrap_or_default())
+                }
                 several => format!("{name} has {addresses}, and by {}", several.join("; by ")),
             };
             has(what, &next(said, "nothing"))

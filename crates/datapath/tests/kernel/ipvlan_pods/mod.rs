@@ -4,16 +4,22 @@
 mod scene;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
+use ipnet::IpNet;
+use model::net::{ENI_TABLE_BASE, Route};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-use terway_datapath::{HostStack, Netlink, apply_ipvlan_eni, remove_ipvlan_eni, remove_ipvlan_pod};
+use terway_datapath::{
+    HostStack, Netlink, apply_eni, apply_ipvlan_eni, ipvlan_devices_of_pods, probe_ipvlan,
+    remove_ipvlan_eni, remove_ipvlan_pod,
+};
 
 use self::scene::{OF_NODE, OUTSIDE, Pod, Scene, apply, plan};
 use crate::{
-    stage::{Namespace, addresses, ip_address},
+    stage::{self, Namespace, Node, addresses, ip_address},
     traffic::asks,
 };
 
@@ -203,6 +209,12 @@ fn whatever_is_missing_is_found_by_check_and_put_back() {
     );
     assert_eq!(keep(&mut scene), ["bpf filter to_host dev eth1"]);
     assert!(reached(scene.pod(1), &scene.node.namespace, of_node).is_some());
+    // With the node's slave everything goes that hangs on it; the pods' checks put their routes back.
+    scene.node.namespace.ip(&format!("link del {slave}"));
+    let lacked = format!("link {slave} link eth1 type ipvlan mode l2");
+    assert_eq!(keep(&mut scene), [lacked]);
+    (0..2).for_each(|pod| scene.apply(pod));
+    assert!(reached(scene.pod(1), &scene.node.namespace, of_node).is_some());
     // A process that starts knows nothing of the one before, and takes its place. What the Go project
     // left for the same purpose is its own to remove.
     scene.node.namespace.shell(
@@ -250,6 +262,86 @@ fn a_pod_is_removed_from_outside_and_its_address_is_free() {
     remove_ipvlan_eni(&mut node.netlink, stack, &enis[0]).unwrap();
 }
 
+/// As after a change of the configuration. The VPC answers for every host of the vSwitch, and gives no frame back
+/// to the ENI it came from.
+#[test]
+fn a_pod_with_a_veth_pair_of_the_same_eni_is_met_on_the_node() {
+    let mut scene = Scene::new();
+    let index = scene.enis[0].slave.as_str().trim_start_matches("ipvl_");
+    let index: u32 = index.parse().unwrap();
+    let Node { netlink, trunk, .. } = &mut scene.node;
+    apply_eni(netlink, trunk, &crate::eni::plan(index)).unwrap();
+    let mut other = stage::Pod::numbered(9, index);
+    scene.node.apply(&mut other).unwrap();
+    let [of_one, of_nine] = [1, 9].map(addresses);
+    for ip in of_nine {
+        scene.vpc.ip(&format!("route add {ip} dev far2"));
+    }
+    let answers = format!("-6 neigh add proxy {} dev far1", of_nine[1]);
+    scene.vpc.ip(&answers);
+    let other = &other.namespace;
+    for family in [0, 1] {
+        let pod = scene.pod(1);
+        let seen = asks(pod, other, of_nine[family], SILENT_FOR);
+        assert_eq!(seen, None, "it is not led to the node");
+        let seen = asks(other, pod, of_one[family], SILENT_FOR);
+        assert_eq!(seen, None, "the ENI's table has the VPC alone");
+    }
+    scene.enis[0].to_host.extend(of_nine.map(IpNet::from));
+    scene.apply_eni(0);
+    let routes = &mut scene.pods[0].plan.host_routes;
+    let of_eni = |route: &Route| Route {
+        table: ENI_TABLE_BASE + index,
+        ..route.clone()
+    };
+    routes.extend(routes.iter().map(of_eni).collect::<Vec<_>>());
+    scene.apply(0);
+    assert_eq!(scene.check(0), Vec::<String>::new());
+    for family in [0, 1] {
+        let (pod, nine) = (scene.pod(1), of_nine[family]);
+        assert_eq!(reached(pod, other, nine), Some(of_one[family]));
+        let seen = reached(other, pod, of_one[family]);
+        assert_eq!(seen, Some(nine));
+    }
+}
+
+/// What an agent asks when it starts, and what it then finds.
+#[test]
+fn a_node_that_can_is_known_and_enis_and_pods_are_told_apart_from_slaves() {
+    let mut scene = Scene::new();
+    let before = scene.node.namespace.snapshot();
+    // As a process that ended in the middle of it leaves it.
+    scene
+        .node
+        .namespace
+        .ip("link add terway-probe0 type veth peer name terway-probe1");
+    probe_ipvlan(&mut scene.node.netlink).unwrap();
+    assert_eq!(before, scene.node.namespace.snapshot(), "nothing is left");
+    let netlink = &mut scene.node.netlink;
+    let links = netlink.links().unwrap();
+    for eni in &scene.enis {
+        let own = links.iter().find(|link| link.name == eni.link).unwrap();
+        assert_eq!(netlink.link_by_mac(own.mac).unwrap().as_ref(), Some(own));
+        assert!(links.iter().all(|link| link.name != eni.slave));
+    }
+    let expected = [1, 2, 3].map(|pod| {
+        let plan = &scene.pods[pod - 1].plan;
+        let held = plan.addresses.iter().map(|it| it.address.addr());
+        (plan.owner.clone(), held.collect())
+    });
+    let found = ipvlan_devices_of_pods(netlink).unwrap();
+    let held = |ip: &IpAddr| {
+        addresses(1).contains(ip) || addresses(2).contains(ip) || addresses(3).contains(ip)
+    };
+    let found = found
+        .into_iter()
+        .map(|(owner, all)| (owner, all.into_iter().filter(held).collect()));
+    assert_eq!(found.collect::<BTreeMap<_, BTreeSet<_>>>(), expected.into());
+    remove_ipvlan_pod(netlink, &scene.pods[0].plan).unwrap();
+    let found = ipvlan_devices_of_pods(netlink).unwrap();
+    assert!(!found.contains_key(&scene.pods[0].plan.owner), "{found:?}");
+}
+
 #[test]
 fn cap_bpf_beside_cap_net_admin_is_enough() {
     let scene = Scene::new();
@@ -262,6 +354,8 @@ fn cap_bpf_beside_cap_net_admin_is_enough() {
         };
         set_capabilities(None, sets).unwrap();
         let mut netlink = Netlink::open().unwrap();
+        probe_ipvlan(&mut netlink).unwrap();
+        assert_eq!(ipvlan_devices_of_pods(&mut netlink).unwrap().len(), 3);
         apply_ipvlan_eni(&mut netlink, &HostStack::default(), &scene.enis[0]).unwrap();
     });
 }

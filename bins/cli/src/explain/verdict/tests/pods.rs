@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(super) const PODS: [Case; 15] = [
+pub(super) const PODS: [Case; 16] = [
     case(
         "no such pod",
         HasNot,
@@ -64,6 +64,12 @@ pub(super) const PODS: [Case; 15] = [
     case("well", Has, &["has 10.0.0.1, on eni-1"], |f| {
         pod(f).addresses = vec!["10.0.0.1".into()];
         f.agent = said(json!({ "state": "attached", "addresses": ["10.0.0.1"], "eni": "eni-1" }));
+    }),
+    case("ipvlan", Has, &["has 10.0.0.1, on eni-1 by ipvlan"], |f| {
+        pod(f).addresses = vec!["10.0.0.1".into()];
+        f.agent = said(json!({
+            "state": "attached", "addresses": ["10.0.0.1"], "eni": "eni-1", "link": "ipvlan",
+        }));
     }),
     case(
         "several",
