@@ -12,7 +12,26 @@ const CLI: &str = "/run/lab/bin/terway-cli";
 /// runs that can be asked.
 type Case = (&'static str, fn(&Lab), &'static str, &'static str, bool);
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
+    (
+        "ipvlan is asked for and the agent may load no program",
+        |lab| {
+            let map = get(lab, "configmap/eni-config");
+            let chain = map["data"]["10-terway.conflist"].as_str().unwrap();
+            let mut chain: Value = serde_json::from_str(chain).unwrap();
+            chain["plugins"][0]["eniip_virtual_type"] = json!("IPVlan");
+            let path = "/data/10-terway.conflist";
+            let patch = json!([{ "op": "replace", "path": path, "value": chain.to_string() }]);
+            patch_with(lab, "configmap/eni-config", &patch);
+            until("an agent that runs says that it must start anew", || {
+                told(lab, "ConfigNeedsRestart", "eniip_virtual_type")
+            });
+            lab.run_ok(&["kill-agent", NODE]);
+        },
+        "VirtualModeChanged",
+        "new pods get veth links: the agent may load no eBPF program",
+        true,
+    ),
     (
         "another plugin's configuration comes first",
         |lab| sh(lab, "echo {} > /etc/cni/net.d/05-other.conflist"),
