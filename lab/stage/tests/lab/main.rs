@@ -9,6 +9,7 @@
 mod disk;
 mod groups;
 mod handover;
+mod heal;
 mod own;
 mod plugin;
 mod prefix;
