@@ -86,13 +86,7 @@ impl Notices {
             }
             Notice::Waiting(pod, why) => {
                 tracing::warn!(%pod, why, "a pod waits for its ENI");
-                self.pod(
-                    "PodENIWaiting",
-                    "CreatePod",
-                    EventType::Warning,
-                    pod,
-                    why.clone(),
-                );
+                self.warning("PodENIWaiting", pod, why.clone());
             }
             Notice::StoreFailed(pod, why) => {
                 tracing::warn!(%pod, why, "writing a PodENI");
@@ -133,13 +127,11 @@ impl Notices {
                      answer, or before the PodNetworking: it has an address of the node's shared ENIs; delete \
                      it so that it is created again"
                 );
-                self.pod(
-                    "PodNetworkingMissed",
-                    "CreatePod",
-                    EventType::Warning,
-                    pod,
-                    note,
-                );
+                self.warning("PodNetworkingMissed", pod, note);
+            }
+            Notice::Unused(pod, why) => {
+                tracing::warn!(%pod, why, "a pod has not the ENI it is selected for");
+                self.warning("PodNetworkingUnused", pod, why.clone());
             }
             Notice::SpareFailed(name, why) => {
                 tracing::warn!(name, why, "no ENI can be kept ready for a PodNetworking");
@@ -158,7 +150,7 @@ impl Notices {
                     "the pod uses {eni}, but its PodENI was removed by hand: the ENI is kept as long as the pod \
                      lives; delete the pod so that it gets another"
                 );
-                self.pod("PodENIMissing", "CreatePod", EventType::Warning, pod, note);
+                self.warning("PodENIMissing", pod, note);
             }
             Notice::Doubled(eni, pods) => self.doubled(eni, pods),
             Notice::CloudFailed(text) => {
@@ -201,6 +193,11 @@ impl Notices {
             about("v1", "Pod", Some(pod), &pod.name),
             note,
         );
+    }
+
+    /// Something a new pod lacks.
+    fn warning(&self, reason: &'static str, pod: &PodKey, note: String) {
+        self.pod(reason, "CreatePod", EventType::Warning, pod, note);
     }
 
     /// An event of a node.

@@ -141,12 +141,7 @@ fn the_seeds_fixed_pod_is_sent_to_the_zone_of_its_address() {
     let mut fixed = networking("fixed-ip", Some("sts-pod"));
     fixed.tenure = Tenure::Fixed(Release::After(Duration::from_secs(300)));
     fixed.vswitches.push(vsw("vsw-3"));
-    let cluster = Cluster::new([fixed]);
-    assert_eq!(
-        cluster.admit(&pod("sts-pod")),
-        Verdict::Unchanged,
-        "its name does not stay"
-    );
+    let mut cluster = Cluster::new([fixed]);
     let mut stateful = pod("sts-pod");
     stateful.stable_name = true;
     assert_eq!(
@@ -156,6 +151,30 @@ fn the_seeds_fixed_pod_is_sent_to_the_zone_of_its_address() {
     stateful.previous_zone = Some(zone("z-i"));
     let zones = cluster.changed(&stateful).zones;
     assert_eq!(zones, [vec![zone("z-i")], vec![zone("z-i"), zone("z-j")]]);
+
+    // Of a Deployment: who names its labels means it, who names its namespace may mean others there.
+    let Verdict::Unchanged(warnings) = cluster.admit(&pod("sts-pod")) else {
+        panic!("its name does not stay");
+    };
+    assert!(warnings[0].contains("which only a pod whose name stays can have"));
+    let fixed = cluster.networkings.get_mut("fixed-ip").unwrap();
+    (fixed.pods, fixed.namespaces) = (None, Some(Selector::default()));
+    assert_eq!(cluster.admit(&pod("sts-pod")), unchanged());
+}
+
+#[test]
+fn a_pod_without_the_eni_it_is_selected_for_is_told_why() {
+    let mut unready = networking("front", Some("nginx"));
+    unready.resolved = None;
+    let cluster = Cluster::new([unready]);
+    let Verdict::Unchanged(warnings) = cluster.admit(&pod("nginx")) else {
+        panic!("it is not Ready");
+    };
+    assert!(warnings[0].contains("front (not Ready): it gets an address"));
+}
+
+fn unchanged() -> Verdict {
+    Verdict::Unchanged(Vec::new())
 }
 
 #[test]
@@ -193,9 +212,9 @@ fn who_is_not_meant_is_left_alone() {
         change(&mut one);
         cluster.admit(&one)
     };
-    assert_eq!(change(|pod| pod.host_network = true), Verdict::Unchanged);
-    assert_eq!(change(|pod| pod.ignored = true), Verdict::Unchanged);
-    assert_eq!(change(|pod| pod.labels.clear()), Verdict::Unchanged);
+    assert_eq!(change(|pod| pod.host_network = true), unchanged());
+    assert_eq!(change(|pod| pod.ignored = true), unchanged());
+    assert_eq!(change(|pod| pod.labels.clear()), unchanged());
 }
 
 #[test]

@@ -291,32 +291,66 @@ fn a_pod_that_came_past_admission_is_told_once() {
         (of(|pod, _| pod.labels = labels("other")), false),
         (of(|pod, _| pod.exempt = true), false),
         (of(|pod, _| pod.pod.finished = true), false),
-        (of(|_, one| one.resolved = None), false),
         (
-            of(|_, one| one.tenure = Tenure::Fixed(Release::Never)),
-            false,
+            of(|_, one| one.namespaces = Some(Selector::default())),
+            true,
         ),
     ];
     for ((pod, networking), missed) in table {
-        let plane = || Input::Networking("front".into(), Some(Box::new(networking.clone())));
-        let namespace = || Input::Namespace("default".into(), Some(Labels::new()));
-        let pod = || Input::Pod(key(), Some(Box::new(pod.clone())));
-        // At the start; created while the machine runs; and told before its namespace.
-        for (before, after) in [
-            (vec![plane(), namespace(), pod()], vec![]),
-            (vec![plane(), namespace()], vec![pod(), pod()]),
-            (vec![plane()], vec![pod(), namespace(), namespace()]),
-        ] {
-            let mut cluster = started(before);
-            for input in after {
-                cluster.handle(NOW, input);
-            }
-            let told = rest(&mut cluster, &FINE);
-            let told = told
-                .iter()
-                .filter(|one| **one == Notice::Overlooked(key(), "front".into()));
-            assert_eq!(told.count(), usize::from(missed));
+        let told = Notice::Overlooked(key(), "front".into());
+        of_a_selected_pod(&pod, &networking, &[told][..usize::from(missed)]);
+    }
+    for (change, why) in [
+        (
+            (|one| one.resolved = None) as fn(&mut PodNetworking),
+            "PodNetworking front selects this pod but is not Ready: its vSwitches were not looked at yet",
+        ),
+        (
+            |one| one.tenure = Tenure::Fixed(Release::Never),
+            "PodNetworking front gives fixed addresses, which only a pod whose name stays can have",
+        ),
+    ] {
+        let mut networking = networking();
+        change(&mut networking);
+        of_a_selected_pod(&plain(), &networking, &[Notice::Unused(key(), why.into())]);
+        if networking.tenure.is_fixed() {
+            // It selects all pods of namespaces, and so means only some.
+            (networking.pods, networking.namespaces) = (None, Some(Selector::default()));
+            of_a_selected_pod(&plain(), &networking, &[]);
         }
+    }
+}
+
+/// What is told of it, however it comes to be known.
+fn of_a_selected_pod(pod: &ClusterPod, networking: &PodNetworking, expected: &[Notice]) {
+    let plane = || Input::Networking("front".into(), Some(Box::new(networking.clone())));
+    let namespace = || Input::Namespace("default".into(), Some(Labels::new()));
+    let pod = || Input::Pod(key(), Some(Box::new(pod.clone())));
+    // At the start; created while the machine runs; and told before its namespace.
+    for (before, after) in [
+        (vec![plane(), namespace(), pod()], vec![]),
+        (vec![plane(), namespace()], vec![pod(), pod()]),
+        (vec![plane()], vec![pod(), namespace(), namespace()]),
+    ] {
+        let mut cluster = started(before);
+        for input in after {
+            cluster.handle(NOW, input);
+        }
+        let told = rest(&mut cluster, &FINE)
+            .into_iter()
+            .filter_map(|one| match one {
+                // The sentence goes on with what to do.
+                Notice::Unused(key, why) => {
+                    let begin = expected.iter().find_map(|one| match one {
+                        Notice::Unused(_, begin) if why.starts_with(begin) => Some(begin.clone()),
+                        _ => None,
+                    });
+                    Some(Notice::Unused(key, begin.unwrap_or(why)))
+                }
+                Notice::Overlooked(..) => Some(one),
+                _ => None,
+            });
+        assert_eq!(told.collect::<Vec<_>>(), expected);
     }
 }
 

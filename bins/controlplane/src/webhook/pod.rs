@@ -27,7 +27,7 @@ pub(super) async fn mutate(request: &Request, known: &Known, lookup: &impl Looku
         Err(why) => return Answer::Denied(why),
     };
     match decide(new, request, known, lookup).await {
-        Ok(Verdict::Unchanged) => Answer::unchanged(),
+        Ok(Verdict::Unchanged(warnings)) => Answer::allowed(Vec::new(), warnings),
         Ok(Verdict::Denied(why)) => Answer::Denied(why),
         Ok(Verdict::Changed(additions)) => {
             let patch = patch::of(&request.object, &additions);

@@ -18,6 +18,7 @@ use model::{
 
 pub use networking::{Admitted, admit_networking, deletion_warning};
 pub use pod::{INTERFACE_LENGTH_MAX, admit_pod};
+pub(crate) use pod::{is_for, needs_a_name, not_usable};
 
 /// What a pod itself says about its networks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,8 +107,8 @@ pub enum Resource {
 /// What becomes of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing is added.
-    Unchanged,
+    /// Nothing is added; what its author should know.
+    Unchanged(Vec<String>),
     /// It may not be created so; one sentence for its author.
     Denied(String),
     /// This is added.

@@ -20,16 +20,15 @@ const ETH0: &str = "eth0";
 /// What is added to `pod`, or why it may not be created so.
 pub fn admit_pod(pod: &NewPod, standing: &Standing<'_>) -> Verdict {
     if pod.host_network || pod.ignored {
-        return Verdict::Unchanged;
+        return Verdict::Unchanged(Vec::new());
     }
     match admit(pod, standing) {
-        Ok(Some(additions)) => Verdict::Changed(Box::new(additions)),
-        Ok(None) => Verdict::Unchanged,
+        Ok(verdict) => verdict,
         Err(why) => Verdict::Denied(why),
     }
 }
 
-fn admit(pod: &NewPod, standing: &Standing<'_>) -> Result<Option<Additions>, String> {
+fn admit(pod: &NewPod, standing: &Standing<'_>) -> Result<Verdict, String> {
     let mut warnings = Vec::new();
     let (networking, mut networks) = match asked(pod)? {
         Asked::Networks(networks) => (None, networks.clone()),
@@ -41,7 +40,7 @@ fn admit(pod: &NewPod, standing: &Standing<'_>) -> Result<Option<Additions>, Str
         Asked::Nothing => match selected(pod, standing, &mut warnings) {
             Some(found) => (Some(found.name.clone()), vec![of(found, ETH0)?]),
             None if pod.wants_eni => (None, vec![bare()?]),
-            None => return Ok(None),
+            None => return Ok(Verdict::Unchanged(warnings)),
         },
     };
     for network in &mut networks {
@@ -58,13 +57,13 @@ fn admit(pod: &NewPod, standing: &Standing<'_>) -> Result<Option<Additions>, Str
         false => Resource::Eni,
     };
     let count = networks.len();
-    Ok(Some(Additions {
+    Ok(Verdict::Changed(Box::new(Additions {
         networking,
         networks,
         resource: standing.inject_resource.then_some((resource, count)),
         zones,
         warnings,
-    }))
+    })))
 }
 
 /// The one thing the pod says about its networks. Our own answer stands beside what it was made from: the
@@ -150,9 +149,12 @@ fn selected<'a>(
     warnings: &mut Vec<String>,
 ) -> Option<&'a PodNetworking> {
     let all = standing.networkings.values();
-    let matching = all
-        .filter(|one| one.selects(&pod.labels, &pod.namespace_labels))
-        .filter(|one| pod.stable_name || !one.tenure.is_fixed());
+    let matching = all.filter(|one| one.selects(&pod.labels, &pod.namespace_labels));
+    let (matching, barred): (Vec<_>, Vec<_>) =
+        matching.partition(|one| is_for(one, pod.stable_name));
+    if matching.is_empty() && !pod.wants_eni {
+        warnings.extend(barred.into_iter().find_map(needs_a_name));
+    }
     let (mut first, mut others) = (None, Vec::new());
     for one in matching {
         match (first, one.is_ready()) {
@@ -175,6 +177,35 @@ fn selected<'a>(
         });
     }
     first
+}
+
+/// Whether pods of this sort may have what the PodNetworking gives: a fixed one is for names that stay.
+pub(crate) fn is_for(networking: &PodNetworking, stable_name: bool) -> bool {
+    stable_name || !networking.tenure.is_fixed()
+}
+
+/// What the author of a pod is told whose name does not stay and that a PodNetworking with fixed addresses selects;
+/// nothing where that selects whole namespaces, and so means only some of their pods.
+pub(crate) fn needs_a_name(networking: &PodNetworking) -> Option<String> {
+    networking.pods.as_ref()?;
+    Some(format!(
+        "PodNetworking {} gives fixed addresses, which only a pod whose name stays can have (of a StatefulSet, or \
+         of a kind in customStatefulWorkloadKinds): this pod has an address of the node's shared ENIs",
+        networking.name
+    ))
+}
+
+/// What the author of a pod is told that a PodNetworking selects which cannot be used.
+pub(crate) fn not_usable(networking: &PodNetworking) -> String {
+    let why = match &networking.resolved {
+        Some(resolved) => resolved.message.as_str(),
+        None => "its vSwitches were not looked at yet",
+    };
+    format!(
+        "PodNetworking {} selects this pod but is not Ready: {why}; the pod has an address of the node's shared \
+         ENIs until it is created again",
+        networking.name
+    )
 }
 
 fn of(networking: &PodNetworking, interface: &str) -> Result<NetworkRequest, String> {

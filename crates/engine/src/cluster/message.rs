@@ -205,6 +205,9 @@ pub enum Notice {
     /// A pod runs without the ENI a PodNetworking promises it: it was created while the webhook did not
     /// answer, or before the PodNetworking.
     Overlooked(PodKey, String),
+    /// A pod runs without the ENI of the PodNetworking that selects it, because that one is not Ready or not for
+    /// pods of its sort: the sentence.
+    Unused(PodKey, String),
     /// No ENI can be kept ready for a PodNetworking, and why; told once until one can be.
     SpareFailed(String, String),
     /// An ENI of ours that nothing refers to is taken away.

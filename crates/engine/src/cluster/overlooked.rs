@@ -1,9 +1,11 @@
 //! Pods that a PodNetworking selects and that came by admission without its annotation: the webhook did
-//! not answer when they were created, or there was no such PodNetworking yet.
+//! not answer when they were created, or there was no such PodNetworking yet; and those that are selected and
+//! cannot have what it gives.
 
 use model::{PodKey, podnetworking::Labels};
 
 use super::{Cluster, message::Notice};
+use crate::admission::{is_for, needs_a_name, not_usable};
 
 impl Cluster {
     /// The labels of a namespace. Its pods may have been told before it.
@@ -21,7 +23,7 @@ impl Cluster {
         }
     }
 
-    /// Tells of a pod that was overlooked: it keeps the network it got, and only its author can create it
+    /// Tells of a pod that has not what selects it: it keeps the network it got, and only its author can create it
     /// again.
     pub(super) fn overlook(&mut self, key: &PodKey) {
         let Some(pod) = self.pods.get(key) else {
@@ -37,15 +39,21 @@ impl Cluster {
             self.notice(Notice::Waiting(key.clone(), why));
             return;
         }
-        let mut networkings = self.planes.values().map(|plane| &plane.networking);
-        let promised = networkings.find(|one| {
-            one.is_ready()
-                && one.selects(&pod.labels, namespace)
-                && (pod.pod.stable_name || !one.tenure.is_fixed())
-        });
-        if let Some(networking) = promised {
-            let name = networking.name.clone();
-            self.notice(Notice::Overlooked(key.clone(), name));
+        let all = self.planes.values().map(|plane| &plane.networking);
+        let matching = all.filter(|one| one.selects(&pod.labels, namespace));
+        let (fit, barred): (Vec<_>, Vec<_>) =
+            matching.partition(|one| is_for(one, pod.pod.stable_name));
+        let promised = fit.iter().find(|one| one.is_ready());
+        let notice = match (promised, fit.first()) {
+            (Some(one), _) => Some(Notice::Overlooked(key.clone(), one.name.clone())),
+            (None, Some(one)) => Some(Notice::Unused(key.clone(), not_usable(one))),
+            (None, None) => {
+                let why = barred.into_iter().find_map(needs_a_name);
+                why.map(|why| Notice::Unused(key.clone(), why))
+            }
+        };
+        if let Some(notice) = notice {
+            self.notice(notice);
         }
     }
 }
