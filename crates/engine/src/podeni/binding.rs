@@ -56,7 +56,7 @@ pub(super) fn bind(now: Timestamp, record: &PodEni, node: &Node, progress: &Prog
         next.instance = Some(node.instance.clone());
         next.trunk.clone_from(&node.trunk);
         next.message = String::new();
-        next.last_seen = next.is_fixed().then_some(now);
+        next.last_seen = Some(now);
         Step::Write(Box::new(next))
     } else if calls.is_empty() {
         Step::Wait(until)

@@ -58,6 +58,7 @@ pub(crate) fn lab(dir: &StateDir, args: &BenchArgs) -> Result<()> {
         nodes: 1,
         bin_dir: None,
         instance_type: None,
+        one_zone: false,
         pool,
         kubernetes: KubernetesArgs::default(),
     };

@@ -145,6 +145,7 @@ fn launch(dir: &StateDir, args: &RegionArgs) -> Result<Child> {
         .arg(fs::canonicalize(bin_dir(args)?)?);
     region.args(["--nodes", &args.nodes.to_string()]);
     region.args(["--instance-type", args.instance_type()]);
+    region.args(args.one_zone.then_some("--one-zone"));
     region.args(args.pool.words());
     region.args(args.kubernetes.words()?);
     region.current_dir("/").stdin(Stdio::from(lock));

@@ -49,6 +49,7 @@ fn region(bin_dir: Option<PathBuf>) -> RegionArgs {
         nodes: 2,
         bin_dir,
         instance_type: None,
+        one_zone: false,
         pool: PoolArgs {
             min_pool_size: 10,
             max_pool_size: 30,

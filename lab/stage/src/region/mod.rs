@@ -80,6 +80,9 @@ pub(crate) struct RegionArgs {
     /// --trunk ecs.g6.16xlarge]
     #[arg(long)]
     pub(crate) instance_type: Option<String>,
+    /// All nodes in one zone [default: in two, by turns]
+    #[arg(long)]
+    pub(crate) one_zone: bool,
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
     #[command(flatten)]
@@ -359,7 +362,7 @@ async fn start(lab: &Lab, args: &RegionArgs, number: usize) -> Result<()> {
             id: Some(instance),
             name,
             instance_type: args.instance_type().to_owned(),
-            vswitch: seed::node_vswitch(number),
+            vswitch: seed::node_vswitch(number, args.one_zone),
             security_groups: region.config().security_groups.clone(),
             ram_role: Some(seed::ROLE.into()),
         };

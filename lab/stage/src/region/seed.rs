@@ -76,9 +76,11 @@ fn vswitch_id(what: &str, letter: char) -> VSwitchId {
     VSwitchId::new(format!("vsw-bp1lab{what}{letter}")).expect("a short word is an id")
 }
 
-/// The vSwitch of the node with this number.
-pub(super) fn node_vswitch(number: usize) -> VSwitchId {
-    vswitch_id("nodes", ZONES[number % ZONES.len()])
+/// The vSwitch of the node with this number; with `one_zone` all nodes are in the last one, which no list of
+/// vSwitches names first.
+pub(super) fn node_vswitch(number: usize, one_zone: bool) -> VSwitchId {
+    let zone = if one_zone { ZONES.len() - 1 } else { number };
+    vswitch_id("nodes", ZONES[zone % ZONES.len()])
 }
 
 /// `kube-system/eni-config`, as the person who installs the CNI writes it.
@@ -126,6 +128,8 @@ pub(super) fn ctrl_config(config: &RegionConfig, pool: &PoolArgs) -> Option<Valu
         "leaderElection": true,
         "healthzBindAddress": "0.0.0.0:9191", "metricsBindAddress": "0.0.0.0:9191",
         "configureCloudRoutes": pool.vpc,
+        // Tests wait for it.
+        "releaseAfterMin": "1s",
     });
     pool.controlled().then(|| {
         json!({
@@ -242,7 +246,7 @@ mod tests {
         let eni_conf: Value =
             serde_json::from_str(map["data"]["eni_conf"].as_str().unwrap()).unwrap();
         for number in 0..ZONES.len() {
-            let id = node_vswitch(number);
+            let id = node_vswitch(number, false);
             let nodes = config
                 .vswitches
                 .iter()

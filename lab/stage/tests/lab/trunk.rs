@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     hash::{BuildHasher, RandomState},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -23,6 +23,8 @@ const PODS: u64 = 12;
 /// Longest pause between two deaths: some come while it starts, some while it waits for the cloud, some when
 /// it is at rest.
 const PAUSE_MAX: u64 = 1500;
+/// How long a fixed address is kept where that is waited for: a detach takes seconds of it.
+const KEPT: Duration = Duration::from_secs(10);
 
 pub(crate) fn members(lab: &Lab, node: &str) -> Vec<Value> {
     let enis = lab.node(node)["enis"].as_array().unwrap().clone();
@@ -46,6 +48,8 @@ fn a_trunk_pod_has_an_eni_of_its_own_whatever_happens_to_the_control_plane() {
         (&member["primary"], &member["status"]),
         (&json!(own), &json!("InUse"))
     );
+    let elastic = json!({ "type": "Elastic", "releaseAfter": "0s" });
+    is_as_documented(&lab, node, &member, &elastic);
 
     lab.create_pod(
         "ordinary",
@@ -66,6 +70,34 @@ fn a_trunk_pod_has_an_eni_of_its_own_whatever_happens_to_the_control_plane() {
         members(&lab, node).is_empty() && lab.status()["detached"] == json!([])
     });
     lab.down_leaves_nothing();
+}
+
+/// Every fact that the users' document prints of a PodENI is in the only one there is.
+fn is_as_documented(lab: &Lab, node: &str, member: &Value, tenure: &Value) {
+    let nodes = get(lab, &["nodes"]);
+    let mut nodes = nodes.iter();
+    let on = nodes.find(|one| one["metadata"]["name"] == node).unwrap();
+    let instance = on["spec"]["providerID"].as_str().unwrap();
+    let (_, instance) = instance.split_once('.').unwrap();
+    let record = get(lab, &["podenis"]).remove(0);
+    let (one, status) = (&record["spec"]["allocations"][0], &record["status"]);
+    let (zone, trunk) = ("topology.kubernetes.io/zone", "k8s.aliyun.com/trunk-on");
+    for (ours, documented) in [
+        (&one["eni"]["id"], &member["id"]),
+        (&one["eni"]["mac"], &member["mac"]),
+        (&one["eni"]["zone"], &on["metadata"]["labels"][zone]),
+        (&one["allocationType"], tenure),
+        (&one["ipv4"], &member["primary"]),
+        (&status["instanceID"], &json!(instance)),
+        (&status["phase"], &json!("Bind")),
+        (&status["trunkENIID"], &on["metadata"]["annotations"][trunk]),
+    ] {
+        assert!(
+            ours == documented && !ours.is_null(),
+            "{documented}: {record}"
+        );
+    }
+    assert!(status["podLastSeen"].is_string(), "{record}");
 }
 
 /// A lab whose nodes have trunks and whose control plane is ready.
@@ -201,6 +233,8 @@ fn a_fixed_pod_keeps_eni_and_address_on_another_node_of_its_zone() {
             &["terway-probe", "tcp", &format!("{address}:8080")],
         );
         let mut member = members(&lab, node).pop().unwrap();
+        let fixed = json!({ "type": "Fixed", "releaseStrategy": "TTL", "releaseAfter": "5m0s" });
+        is_as_documented(&lab, node, &member, &fixed);
         (address, member["id"].take(), member["mac"].take())
     };
     let first = run("node-1");
@@ -211,5 +245,30 @@ fn a_fixed_pod_keeps_eni_and_address_on_another_node_of_its_zone() {
     });
     assert_eq!(run("node-3"), first);
     assert!(members(&lab, "node-1").is_empty());
+    is_collected_in_time(&lab, &first.1);
     lab.down_leaves_nothing();
+}
+
+/// Two pods go: to web-0 five minutes were promised, to web-1, created since, as long as `KEPT`.
+fn is_collected_in_time(lab: &Lab, long: &Value) {
+    lab.apply(&FIXED.replace("5m0s", &format!("{}s", KEPT.as_secs())));
+    lab.apply(&pod("web-1", ["backend", "sts-pod"], Some("node-1")));
+    lab.address_when_ready("web-1");
+    let began = Instant::now();
+    for pod in ["web-0", "web-1"] {
+        lab.delete_pod(pod);
+    }
+    let detached = || lab.status()["detached"].as_array().unwrap().clone();
+    until("both records and both ENIs wait", || {
+        let records = get(lab, &["podenis"]);
+        let waits = |one: &Value| one["status"]["phase"] == "Unbind";
+        records.len() == 2 && records.iter().all(waits) && detached().len() == 2
+    });
+    until("the record goes with its ENI", || {
+        get(lab, &["podenis"]).len() == 1 && detached().len() == 1
+    });
+    // A record tells the time by the second.
+    assert!(began.elapsed() + Duration::from_secs(1) >= KEPT);
+    assert_eq!(get(lab, &["podenis"])[0]["metadata"]["name"], "web-0");
+    assert_eq!(detached()[0]["id"], *long);
 }
