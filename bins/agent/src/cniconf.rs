@@ -133,8 +133,8 @@ fn place(source: &Path, target: &Path) -> Result<bool, ChainError> {
     }
 }
 
-/// Whether our plugin's part of the chain has `key` as false. What cannot be read says nothing: [`keep`]
-/// complains.
+/// Whether our plugin's part of the chain has `key` as false. What cannot be read says nothing here; who
+/// places it complains.
 pub(crate) fn declines(source: &Path, key: &str) -> bool {
     ours(source).iter().any(|plugin| plugin[key] == false)
 }
